@@ -1,0 +1,52 @@
+"""What the benchmarks share: threads held before torch loads, the real model, calibration windows."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from reprune.plan.paths import CALIBRATION, MODELS
+from reprune.plan.plan import Plan, build_plan
+from reprune.stages.job import limit_threads
+
+
+def arguments(description: str) -> argparse.Namespace:
+    """Parse the common options and hold all thread pools to ``--threads``."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--scale", default="local")
+    options = parser.parse_args()
+    limit_threads(options.threads)
+    import torch
+
+    torch.set_num_threads(options.threads)
+    return options
+
+
+def plan_with_inputs(scale: str) -> Plan:
+    """The plan of a scale; exits with one line if its model or calibration is not there yet."""
+    plan = build_plan({"scale": scale})
+    wanted = [MODELS / m for m in plan.models] + [CALIBRATION / f"{c}.safetensors" for c in plan.calibrations
+                                                  if c in {r.calibration.id for r in plan.runs_of(["besa"])
+                                                           if r.calibration}]
+    missing = [str(path) for path in wanted if not path.exists()]
+    if missing:
+        sys.exit(f"missing {', '.join(missing)}; run `snakemake --cores all --config scale={scale}` first")
+    return plan
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall seconds of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def scratch() -> Path:
+    """A folder for one measurement, on the temporary file system."""
+    return Path(tempfile.mkdtemp(prefix=f"reprune-{os.getpid()}-"))

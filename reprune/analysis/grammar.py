@@ -1,0 +1,50 @@
+"""The words that ``tables``, ``plots`` and ``claims`` of a ``paper.yaml`` may use.
+
+Planning validates every paper with these constants, so this module imports nothing.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Keys(NamedTuple):
+    """The keys a mapping must have and those it may have; every other key is an error."""
+
+    required: frozenset[str]
+    optional: frozenset[str] = frozenset()
+
+
+def _keys(required: str, optional: str = "") -> Keys:
+    return Keys(frozenset(required.split()), frozenset(optional.split()))
+
+
+FACTS = frozenset("ratio_achieved params nonzeros bytes compress_s evaluate_s peak_rss_mb".split())
+"""Record columns that belong to a run, not to a metric: for ``facts``, ``fact`` and a plot's ``x``."""
+
+OVER = frozenset({"projection", "block", "layer"})
+"""What ``spread`` and ``near_target`` group the weights by; a layer is one projection of one block."""
+
+TABLE = _keys("id title experiment suite protocol metric tasks", "published facts variant")
+TABLE_PUBLISHED = _keys("tables models")
+
+CHECKS: dict[str, Keys] = {
+    "less": _keys("kind experiment protocol metric tasks left right", "target variant"),
+    "closer": _keys("kind experiment protocol metric tasks pair than", "target variant"),
+    "increasing": _keys("kind experiment protocol metric tasks method", "variant"),
+    "spread": _keys("kind experiment method over at_least", "target"),
+    "near_target": _keys("kind experiment method over tolerance", "target"),
+    "depth_less": _keys("kind experiment protocol metric left right share", "target"),
+    "rises_with_depth": _keys("kind experiment protocol metric method", "target"),
+    "cost_order": _keys("kind experiment fact order", "target"),
+}
+
+PLOTS: dict[str, Keys] = {
+    "curve": _keys("id kind title experiment x protocol metric task", "reference log_x log_y variant"),
+    "allocation": _keys("id kind title experiment method", "target"),
+    "depth": _keys("id kind title experiment protocol metric methods", "target log_y"),
+    "pareto": _keys("id kind title experiment x protocol metric task", "target log_x log_y variant"),
+}
+
+AXES = ("target_requested", "settings.", "calibration.")
+"""What a plot's ``x`` may be besides a fact; a dot is followed by the name of the setting."""

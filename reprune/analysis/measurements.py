@@ -1,0 +1,148 @@
+"""One number of a row: the value of a metric on a task, with its error or the reason it is missing."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reprune.analysis.statistics import perplexity_stderr, stderr_of_mean
+from reprune.analysis.unit import Row, Run, Unit
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What is measured: a metric on a task by a protocol (its name without version)."""
+
+    protocol: str
+    metric: str
+    task: str
+    suite: str | None = None
+    variant: str | None = None
+
+    @classmethod
+    def of(cls, spec: dict[str, Any], task: str) -> Quantity:
+        """The quantity a table, plot or check asks for on ``task``."""
+        return cls(spec["protocol"], spec["metric"], task, spec.get("suite"), spec.get("variant"))
+
+
+def item_metric(metric: str, variant: str | None = None) -> str:
+    """The metric under which items lie: perplexity is the mean of windows' negative log-likelihoods."""
+    return "nll" if metric == "perplexity" else variant or metric
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A value with its standard error; ``stderr_over`` says over what: windows, items or seeds.
+
+    ``status`` is that of the records, or ``missing``; ``value`` is None unless it is ``ok``. ``decimals``
+    says how a value without error is rounded.
+    """
+
+    status: str
+    value: float | None = None
+    stderr: float | None = None
+    stderr_over: str | None = None
+    n: int | None = None
+    seeds: int = 1
+    reason: str | None = None
+    decimals: int | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.status == "ok"
+
+
+def measure(unit: Unit, row: Row, quantity: Quantity) -> Measurement:
+    """The row's value: of its one run, or the mean over its seeds with the standard error over them.
+
+    A diverged seed makes the row diverged; other seeds without a value are left out and named.
+    """
+    single = [_measure_run(unit, run, quantity) for run in row.runs]
+    if len(single) == 1:
+        return single[0]
+    diverged = sum(m.status == "diverged" for m in single)
+    good = [m for m in single if m.ok]
+    if diverged:
+        reason = f"{diverged} of {len(single)} seeds diverged"
+        return Measurement("diverged", seeds=len(single), reason=reason)
+    if not good:
+        return single[0]
+    return _over_seeds(good, len(single))
+
+
+def fact(unit: Unit, row: Row, column: str) -> float | None:
+    """A run's cost or size from its records, the mean over seeds; None if no record has it."""
+    known = [unit.records_of(run.run_id)[column].dropna() for run in row.runs]
+    values = [float(column_values.iloc[0]) for column_values in known if len(column_values)]
+    return float(np.mean(values)) if values else None
+
+
+def _over_seeds(good: list[Measurement], asked: int) -> Measurement:
+    values = np.array([m.value for m in good])
+    missing = asked - len(good)
+    reason = f"{missing} of {asked} seeds have no value" if missing else None
+    if len(good) == 1:
+        return replace(good[0], reason=reason)
+    return Measurement("ok", float(values.mean()), stderr_of_mean(values), "seeds", good[0].n, len(good),
+                       reason)
+
+
+def _measure_run(unit: Unit, run: Run, quantity: Quantity) -> Measurement:
+    if run.status == "skipped":
+        return Measurement("skipped", reason=run.reason)
+    records = unit.records_of(run.run_id)
+    found = records[_matches(records, quantity)]
+    if len(found) > 1:
+        raise ValueError(f"{run.run_id}: {len(found)} values of {quantity.metric} on {quantity.task} by "
+                         f"{quantity.protocol}; choose one by 'variant'")
+    if found.empty:
+        return _without_value(records, quantity)
+    record = found.iloc[0]
+    if record.status != "ok" or not _finite(record.value):
+        status = "diverged" if record.status == "ok" else record.status
+        return Measurement(status, reason=_text(record.reason) or f"{quantity.metric} is not finite")
+    return _with_error(unit, run, quantity, record)
+
+
+def _matches(records: pd.DataFrame, quantity: Quantity) -> pd.Series:
+    matches = ((records.protocol_name == quantity.protocol) & (records.metric == quantity.metric)
+               & (records.task == quantity.task))
+    for column in ("suite", "variant"):
+        if getattr(quantity, column) is not None:
+            matches &= records[column] == getattr(quantity, column)
+    return matches.fillna(False).astype(bool)
+
+
+def _without_value(records: pd.DataFrame, quantity: Quantity) -> Measurement:
+    """Why a run has no such record: its suite, or the whole run, ended early, or nothing ran yet."""
+    of_protocol = records.protocol_name.isna() | (records.protocol_name == quantity.protocol)
+    ended = records[(records.status != "ok") & records.task.isna() & of_protocol.fillna(True)]
+    if len(ended):
+        return Measurement(ended.iloc[0].status, reason=_text(ended.iloc[0].reason))
+    return Measurement("missing", reason="not measured")
+
+
+def _with_error(unit: Unit, run: Run, quantity: Quantity, record: pd.Series) -> Measurement:
+    items = unit.items_of(run.run_id)
+    losses = items[(items.protocol_name == quantity.protocol) & (items.task == quantity.task)
+                   & (items.metric == "nll")].value.to_numpy(dtype=float)
+    if quantity.metric == "perplexity" and len(losses):
+        stderr, over, n = perplexity_stderr(losses), "windows", len(losses)
+    else:
+        stderr, over = record.stderr, "windows" if quantity.metric == "perplexity" else "items"
+        n = None if pd.isna(record.n) else int(record.n)
+    if not _finite(stderr):
+        return Measurement("ok", float(record.value), n=n)
+    return Measurement("ok", float(record.value), float(stderr), over, n)
+
+
+def _finite(value: Any) -> bool:
+    return not pd.isna(value) and math.isfinite(value)
+
+
+def _text(value: Any) -> str | None:
+    return None if pd.isna(value) else str(value)

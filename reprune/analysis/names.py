@@ -1,0 +1,57 @@
+"""How records' identifiers are written for people: tasks, metrics and facts of a run."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+TASKS = {
+    "wikitext2": "WikiText-2", "c4": "C4", "ptb": "PTB", "piqa": "PIQA", "boolq": "BoolQ",
+    "hellaswag": "HellaSwag", "winogrande": "WinoGrande", "arc_easy": "ARC-easy",
+    "arc_challenge": "ARC-challenge", "openbookqa": "OpenBookQA", "rte": "RTE", "average": "Average",
+}
+METRICS = {
+    "perplexity": "Perplexity", "relative_error": "Relative error",
+    "accuracy": "Accuracy", "bleu": "BLEU",
+}
+
+
+class Fact(NamedTuple):
+    """A record column for readers: its name, the unit it is shown in, the factor to that unit, decimals."""
+
+    title: str
+    unit: str
+    factor: float
+    decimals: int
+
+
+FACT_TITLES = {
+    "ratio_achieved": Fact("Sparsity", "%", 100.0, 2),
+    "params": Fact("Parameters", "M", 1e-6, 1),
+    "nonzeros": Fact("Non-zeros", "M", 1e-6, 1),
+    "bytes": Fact("Size", "MB", 1e-6, 0),
+    "compress_s": Fact("Compression time", "s", 1.0, 1),
+    "evaluate_s": Fact("Evaluation time", "s", 1.0, 1),
+    "peak_rss_mb": Fact("Peak memory", "MB", 1.0, 0),
+}
+
+
+def task_title(task: str | None) -> str:
+    return TASKS.get(task or "", task or "")
+
+
+def metric_title(metric: str) -> str:
+    return METRICS.get(metric, metric.replace("_", " ").capitalize())
+
+
+def listed(words: list[str]) -> str:
+    """``a, b and c``."""
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 window`` or ``12 windows``."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def runs_in_words(seeds: int) -> str:
+    return "single run" if seeds == 1 else counted(seeds, "seed")

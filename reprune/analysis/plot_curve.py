@@ -1,0 +1,145 @@
+"""A metric along the target or a setting, one line per row label, with error bars."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from reprune.analysis import style
+from reprune.analysis.measurements import Quantity, fact, measure
+from reprune.analysis.names import FACT_TITLES, metric_title, task_title
+from reprune.analysis.unit import Row, Unit
+
+BOX = (0.72, 0.05, 5.43, 2.9)
+TITLES = {"target_requested": "Target sparsity"}
+
+
+def points(unit: Unit, spec: dict[str, Any]) -> pd.DataFrame:
+    """One line per row of the experiment: x, value, stderr, or the status and reason it lacks them."""
+    quantity = Quantity.of(spec, spec["task"])
+    measured = [(row, measure(unit, row, quantity)) for row in unit.rows(spec["experiment"])]
+    return pd.DataFrame([
+        {"label": row.label, "method": row.method, "model": row.model, "target": row.target,
+         "dense": row.dense, "x": position(unit, row, spec["x"]), "value": m.value, "stderr": m.stderr,
+         "stderr_over": m.stderr_over, "status": m.status, "reason": m.reason,
+         "run_id": ";".join(run.run_id for run in row.runs if run.run_id)}
+        for row, m in measured])
+
+
+def position(unit: Unit, row: Row, x: str) -> float | None:
+    """A row's place on an axis: its target, a fact, ``settings.<name>`` or ``calibration.<name>``."""
+    kind, _, name = x.partition(".")
+    if kind == "settings":
+        return row.settings.get(name)
+    if kind == "calibration":
+        drawn = unit.records_of(row.runs[0].run_id).calibration.dropna()
+        return unit.info["calibrations"].get(drawn.iloc[0], {}).get(name) if len(drawn) else None
+    return row.target_requested if x == "target_requested" else fact(unit, row, x)
+
+
+def axis_title(x: str) -> str:
+    if x in FACT_TITLES:
+        return f"{FACT_TITLES[x].title} ({FACT_TITLES[x].unit})"
+    return TITLES.get(x) or x.partition(".")[2].replace("_", " ").capitalize()
+
+
+def draw_curve(unit: Unit, spec: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
+    """Draw the plot, a panel for each model; returns it with its data."""
+    data = points(unit, spec)
+    figure = style.new_figure(spec["title"], f"{subject(unit, spec)}; {bars(data)}",
+                              footnote(unit, spec, data), style.BODY * data.model.nunique())
+    for axes, part in style.panels(unit, figure, data, BOX):
+        _panel(axes, spec, part)
+    return figure, data
+
+
+def _panel(axes: Axes, spec: dict[str, Any], data: pd.DataFrame) -> None:
+    axes.set(xlabel=axis_title(spec["x"]), ylabel=value_title(spec))
+    curves = data[~data.dense & data.x.notna()]
+    for label, group in curves.groupby("label", sort=False):
+        _one_line(axes, group, style.line(_rank(curves, label)))
+    references = data[(data.status == "ok") & ((data.label == spec.get("reference"))
+                                               | (data.method == spec.get("reference")))]
+    for row in references.itertuples():
+        axes.axhline(row.value, color=style.MUTED, linewidth=1.3, linestyle=style.line(1), zorder=1)
+    _scale(axes, spec, curves)
+    _label(axes, curves[curves.status == "ok"], references)
+    _mark_diverged(axes, curves)
+
+
+def subject(unit: Unit, spec: dict[str, Any]) -> str:
+    """What a plot shows and which way is better."""
+    better = "higher" if unit.higher_is_better(spec["metric"]) else "lower"
+    task = f" on {task_title(spec['task'])}" if "task" in spec else ""
+    return f"{metric_title(spec['metric'])}{task}, {better} is better"
+
+
+def value_title(spec: dict[str, Any]) -> str:
+    return metric_title(spec["metric"]) + (" (log scale)" if spec.get("log_y") else "")
+
+
+def footnote(unit: Unit, spec: dict[str, Any], data: pd.DataFrame) -> str:
+    return "\n".join([style.origin(unit, data.model, spec["protocol"], spec["task"]), *lost(data)])
+
+
+def bars(data: pd.DataFrame) -> str:
+    """What the error bars of a plot are."""
+    over = [str(word) for word in data.stderr_over.dropna().unique()]
+    return f"bars: ± standard error over {' or '.join(over)}" if over else "no error known"
+
+
+def lost(data: pd.DataFrame) -> list[str]:
+    """Rows that cannot be drawn, with their reasons, on one line of the footnote."""
+    gone = data[data.status != "ok"]
+    words = [f"{r.label} at {r.target}: {r.status} ({r.reason})" for r in gone.itertuples()]
+    return ["Not drawn: " + "; ".join(words)] if words else []
+
+
+def _rank(curves: pd.DataFrame, label: str) -> int:
+    """The place of a label among those of its method: it decides the line style."""
+    method = curves[curves.label == label].method.iloc[0]
+    return list(curves[curves.method == method].label.unique()).index(label)
+
+
+def _one_line(axes: Axes, group: pd.DataFrame, dashes: Any) -> None:
+    good = group[group.status == "ok"].sort_values("x")
+    if len(good):
+        method = good.method.iloc[0]
+        axes.errorbar(good.x, good.value, yerr=good.stderr.astype(float).fillna(0.0), elinewidth=1.2,
+                      color=style.colour(method), marker=style.marker(method), linestyle=dashes, capsize=2.5,
+                      markeredgecolor=style.PAPER, markeredgewidth=0.8)
+
+
+def _label(axes: Axes, good: pd.DataFrame, references: pd.DataFrame) -> None:
+    """Names at the right edge, or behind the last point of a line that ends before it."""
+    ends = good.sort_values("x").groupby("label", sort=False).tail(1)
+    at_edge = ends[ends.x == good.x.max()]
+    style.label_ends(axes, [
+        *((row.value, row.label, style.colour(row.method)) for row in at_edge.itertuples()),
+        *((row.value, row.label, style.MUTED) for row in references.itertuples())])
+    for row in ends[ends.x < good.x.max()].itertuples():
+        axes.annotate(row.label, (row.x, row.value), xytext=(9, 0), textcoords="offset points", va="center",
+                      color=style.colour(row.method), fontsize=9.5, fontweight="bold")
+
+
+def _scale(axes: Axes, spec: dict[str, Any], curves: pd.DataFrame) -> None:
+    if spec.get("log_y"):
+        style.log_scale(axes.yaxis)
+    if spec.get("log_x"):
+        style.log_scale(axes.xaxis)
+    ticks = sorted(curves.x.unique())
+    percent = spec["x"] == "target_requested"
+    axes.set_xticks(ticks, [f"{tick:.0%}" if percent else f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+
+
+def _mark_diverged(axes: Axes, curves: pd.DataFrame) -> None:
+    """A word above the upper edge where a run diverged."""
+    for x, group in curves[curves.status == "diverged"].groupby("x"):
+        for height, row in enumerate(group.itertuples()):
+            axes.annotate(f"{row.label} diverged ↑", (x, 1.0), xycoords=("data", "axes fraction"),
+                          xytext=(0, 5 + 11 * height), textcoords="offset points", ha="center", va="bottom",
+                          fontsize=8, color=style.colour(row.method))

@@ -1,0 +1,85 @@
+"""A metric block by block: each method's mean over windows with a band."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from reprune.analysis import style
+from reprune.analysis.names import counted
+from reprune.analysis.plot_curve import BOX, subject, value_title
+from reprune.analysis.samples import Samples, Undecided, Wanted, samples
+from reprune.analysis.unit import Unit
+
+
+def draw_depth(unit: Unit, spec: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
+    """Draw the plot; returns it with its data. Raises :class:`Undecided` if no method has items."""
+    known, reasons = _known(unit, spec)
+    if not known:
+        raise Undecided("; ".join(reasons))
+    data = pd.concat([_by_block(found) for found in known], ignore_index=True)
+    windows = counted(int(data.windows.min()), "held-out window")
+    figure = style.new_figure(
+        spec["title"], f"{subject(unit, spec)}; mean over {windows}, band: ± standard error",
+        "\n".join([style.origin(unit, data.model, spec["protocol"]),
+                   *(["Not drawn: " + "; ".join(reasons)] if reasons else [])]),
+        style.BODY * data.model.nunique())
+    for axes, part in style.panels(unit, figure, data, BOX):
+        _panel(axes, spec, part)
+    return figure, data
+
+
+def _panel(axes: Axes, spec: dict[str, Any], data: pd.DataFrame) -> None:
+    axes.set(xlabel="Decoder block", ylabel=value_title(spec),
+             xlim=(data.block.min() - 0.4, data.block.max() + 0.4))
+    for rank, (_, group) in enumerate(data.groupby(["label", "target"], sort=False)):
+        _one_method(axes, group, rank)
+    if spec.get("log_y"):
+        style.log_scale(axes.yaxis)
+    else:
+        axes.set_ylim(bottom=0.0)
+    several = data.target.nunique() > 1
+    style.label_ends(axes, [
+        (row.value, f"{row.label} {row.target}" if several else row.label, style.colour(row.method))
+        for row in data[data.block == data.block.max()].itertuples()])
+
+
+def _one_method(axes: Axes, group: pd.DataFrame, rank: int) -> None:
+    """A line with its band; markers stand at other blocks for every ``rank``, so that none hides another."""
+    method = group.method.iloc[0]
+    axes.plot(group.block, group.value, color=style.colour(method), marker=style.marker(method),
+              markevery=(2 + rank, 7), markeredgecolor=style.PAPER, markeredgewidth=0.9)
+    axes.fill_between(group.block, group.value - group.stderr, group.value + group.stderr,
+                      color=style.colour(method), alpha=0.18, linewidth=0)
+
+
+def _known(unit: Unit, spec: dict[str, Any]) -> tuple[list[Samples], list[str]]:
+    """The rows with items, and why the others have none."""
+    known, reasons = [], []
+    for name in spec["methods"]:
+        for row in unit.select(spec["experiment"], name, spec.get("target")):
+            try:
+                found = samples(unit, row, Wanted(spec["protocol"], spec["metric"]))
+            except Undecided as reason:
+                reasons.append(str(reason))
+                continue
+            if found.diverged:
+                reasons.append(f"{row.name}: diverged")
+            else:
+                known.append(found)
+    return known, reasons
+
+
+def _by_block(found: Samples) -> pd.DataFrame:
+    """One line per block: mean over windows (of the mean over seeds) and its standard error."""
+    frames = list(found.by_seed.values())
+    mean = sum(frames[1:], frames[0]) / len(frames)
+    return pd.DataFrame({
+        "label": found.row.label, "method": found.row.method, "model": found.row.model,
+        "target": found.row.target, "block": mean.columns, "value": mean.mean().to_numpy(),
+        "stderr": (mean.std(ddof=1) / np.sqrt(len(mean))).fillna(0.0).to_numpy(), "windows": len(mean),
+        "run_id": ";".join(str(run.run_id) for run in found.row.runs)})

@@ -1,0 +1,42 @@
+"""Which text a task was measured on, and how close it is to the paper's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reprune.analysis.unit import Unit
+
+FITS = {
+    "equal": "the paper's data", "sample": "a sample of the paper's data",
+    "stand-in": "stand-in: other text of the same kind",
+}
+
+
+def fit(source: dict[str, Any]) -> str:
+    return FITS.get(source["fit"], source["fit"])
+
+
+def protocols_called(unit: Unit, name: str) -> dict[str, dict[str, Any]]:
+    """The unit's protocols of that name by full identity."""
+    return {identity: content for identity, content in unit.info["protocols"].items()
+            if identity.split("@")[0] == name}
+
+
+def settings_of(content: dict[str, Any]) -> str:
+    """The plain settings of a protocol in one line: ``window 512, windows 12``."""
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in content.items()
+                     if key not in ("name", "suite", "version") and isinstance(value, (str, int, float)))
+
+
+def sources_of(unit: Unit, protocol: str, task: str) -> list[dict[str, Any]]:
+    """The sources of a task: that of the corpus its protocol names, or one that bears the task's name."""
+    names = {task}
+    for content in protocols_called(unit, protocol).values():
+        names.add(str(content.get("tasks", {}).get(task, {}).get("corpus")))
+    return [source for source in unit.info["sources"]
+            if any(is_corpus(name, source["name"]) for name in names)]
+
+
+def is_corpus(identity: str, name: str) -> bool:
+    """Whether a corpus' identity, its name with or without a hash behind it, is that of ``name``."""
+    return identity == name or identity.startswith(name + "-")

@@ -1,0 +1,47 @@
+"""The numbers a paper prints, found for a row; they count only for the very model they were printed for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from reprune.analysis.unit import Row, Unit
+
+
+@dataclass(frozen=True)
+class Published:
+    """A printed value: to how many decimals, and whether its table may decide a comparison."""
+
+    value: float
+    decimals: int | None
+    decides: bool
+
+
+def published_tables(unit: Unit, spec: dict[str, Any]) -> list[dict[str, Any]]:
+    """The published tables that a table of ``paper.yaml`` names. Raises KeyError for an unknown id."""
+    return [unit.published[name] for name in spec.get("published", {}).get("tables", [])]
+
+
+def find_published(tables: list[dict[str, Any]], row: Row, model: str, task: str) -> Published | None:
+    """The value printed for ``row``'s method and target under ``model`` on ``task``; the first match."""
+    for table in tables:
+        for printed in table["rows"]:
+            if printed["model"] == model and printed["task"] == task and _same_line(row, printed):
+                return Published(float(printed["value"]), table.get("decimals"), bool(table.get("decides")))
+    return None
+
+
+def _same_line(row: Row, printed: dict[str, Any]) -> bool:
+    """Whether a printed line is this method at this target; what it leaves out is not compared."""
+    if printed["method"] not in row.published_as:
+        return False
+    pattern, sparsity = printed.get("pattern"), printed.get("sparsity")
+    expected = row.target if row.target_kind == "n:m" else row.target_kind
+    return (pattern in (None, expected)
+            and (sparsity is None or abs(sparsity - row.target_requested) < 1e-9))
+
+
+def other_models(unit: Unit, spec: dict[str, Any], rows: tuple[Row, ...]) -> list[str]:
+    """The models of a table's published columns that none of its rows was measured on."""
+    measured = {unit.published_name(row.model) for row in rows}
+    return [model for model in spec.get("published", {}).get("models", []) if model not in measured]

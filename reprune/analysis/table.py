@@ -1,0 +1,164 @@
+"""A table of ``paper.yaml`` as cells: measured values with errors, published ones beside, facts of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from reprune.analysis.measurements import Measurement, Quantity, fact, measure
+from reprune.analysis.names import FACT_TITLES, metric_title, task_title
+from reprune.analysis.published import Published, find_published, other_models, published_tables
+from reprune.analysis.unit import Row, Unit
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: ``kind`` is measured, published, difference, other or fact; ``group`` spans neighbours."""
+
+    kind: str
+    group: str
+    title: str
+    name: str
+    read: Callable[[Row], Measurement | None]
+    model: str | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in one place: a measurement or nothing; ``mark`` refers to the note on its problem."""
+
+    measurement: Measurement | None
+    best: bool = False
+    mark: str | None = None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the table: its headings, its cells, and the experiment's row behind it."""
+
+    row: Row
+    heads: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A whole table. ``problems`` maps marks to reasons; notes are added by :mod:`notes`."""
+
+    id: str
+    title: str
+    heads: tuple[str, ...]
+    columns: tuple[Column, ...]
+    lines: tuple[Line, ...]
+    problems: dict[str, str]
+
+
+def build_table(unit: Unit, spec: dict[str, Any]) -> Table:
+    """The table a paper declares, every row of its experiment included, in the experiment's order."""
+    rows = unit.rows(spec["experiment"])
+    columns = (*_measured(unit, spec), *_published(unit, spec, rows), *_facts(unit, spec))
+    read = [[column.read(row) for column in columns] for row in rows]
+    problems: dict[str, str] = {}
+    best = _best(rows, columns, read, unit.higher_is_better(spec["metric"]))
+    heads, texts = _heads(unit, rows)
+    lines = tuple(
+        Line(row, text, tuple(Cell(m, (i, j) in best, _mark(m, problems)) for j, m in enumerate(measured)))
+        for i, (row, text, measured) in enumerate(zip(rows, texts, read, strict=True)))
+    return Table(spec["id"], spec["title"], heads, columns, lines, problems)
+
+
+def _measured(unit: Unit, spec: dict[str, Any]) -> list[Column]:
+    arrow = "↑" if unit.higher_is_better(spec["metric"]) else "↓"
+    return [Column("measured", f"{metric_title(spec['metric'])} {arrow}", task_title(task), task,
+                   partial(_measure, unit, spec, task)) for task in spec["tasks"]]
+
+
+def _measure(unit: Unit, spec: dict[str, Any], task: str, row: Row) -> Measurement:
+    return measure(unit, row, Quantity.of(spec, task))
+
+
+def _published(unit: Unit, spec: dict[str, Any], rows: tuple[Row, ...]) -> list[Column]:
+    """Columns for the rows' own models and the difference to them, then one group per other model."""
+    tables = published_tables(unit, spec)
+    columns = [
+        *(_own("published", "Published", unit, spec, tables, task, _value) for task in spec["tasks"]),
+        *(_own("difference", "Measured − published", unit, spec, tables, task, _difference)
+          for task in spec["tasks"]),
+        *(Column("other", f"{model}, published", task_title(task), task,
+                 partial(_printed_for, tables, model, task), model)
+          for model in other_models(unit, spec, rows) for task in spec["tasks"]),
+    ]
+    return [column for column in columns if any(column.read(row) for row in rows)]
+
+
+def _own(kind: str, group: str, unit: Unit, spec: dict[str, Any], tables: list[dict[str, Any]], task: str,
+         of: Callable[[Published, Measurement], Measurement | None]) -> Column:
+    """A column on the number printed for the row's own model; empty where its model has no name in print."""
+    def read(row: Row) -> Measurement | None:
+        model = unit.published_name(row.model)
+        printed = find_published(tables, row, model, task) if model else None
+        return of(printed, _measure(unit, spec, task, row)) if printed else None
+    return Column(kind, group, task_title(task), task, read)
+
+
+def _value(printed: Published, _: Measurement) -> Measurement:
+    return Measurement("ok", printed.value, decimals=printed.decimals)
+
+
+def _difference(printed: Published, measured: Measurement) -> Measurement | None:
+    if not (printed.decides and measured.ok):
+        return None
+    return Measurement("ok", measured.value - printed.value, decimals=printed.decimals)
+
+
+def _printed_for(tables: list[dict[str, Any]], model: str, task: str, row: Row) -> Measurement | None:
+    printed = find_published(tables, row, model, task)
+    return Measurement("ok", printed.value, decimals=printed.decimals) if printed else None
+
+
+def _facts(unit: Unit, spec: dict[str, Any]) -> list[Column]:
+    return [Column("fact", "", f"{FACT_TITLES[name].title} ({FACT_TITLES[name].unit})", name,
+                   partial(_fact, unit, name)) for name in spec.get("facts", [])]
+
+
+def _fact(unit: Unit, name: str, row: Row) -> Measurement | None:
+    value, shown = fact(unit, row, name), FACT_TITLES[name]
+    return None if value is None else Measurement("ok", value * shown.factor, decimals=shown.decimals)
+
+
+def _heads(unit: Unit, rows: tuple[Row, ...]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Headings and texts of the leading columns; target and model only where they tell rows apart."""
+    targets = len({r.target for r in rows if not r.dense}) > 1
+    models = len({r.model for r in rows}) > 1
+    heads = ("Method", *(["Target"] if targets else []), *(["Model"] if models else []))
+    return heads, [(r.label, *([r.target] if targets else []),
+                    *([unit.model_title(r.model)] if models else [])) for r in rows]
+
+
+def _best(rows: tuple[Row, ...], columns: tuple[Column, ...], read: list[list[Measurement | None]],
+          higher: bool) -> set[tuple[int, int]]:
+    """Places of the best measured values, among the compressed rows of each model and target."""
+    groups: dict[tuple, list[tuple[float, tuple[int, int]]]] = {}
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            value = read[i][j]
+            if column.kind == "measured" and not row.dense and value and value.ok:
+                groups.setdefault((j, row.model, row.target), []).append((value.value, (i, j)))
+    choose = max if higher else min
+    return {place for group in groups.values() if len(group) > 1
+            for value, place in group if value == choose(group)[0]}
+
+
+def _mark(measurement: Measurement | None, problems: dict[str, str]) -> str | None:
+    """The letter of the note that explains a value that is missing; equal problems share one."""
+    if measurement is None or measurement.reason is None:
+        return None
+    text = measurement.reason if measurement.ok else f"{measurement.status}: {measurement.reason}"
+    for mark, known in problems.items():
+        if known == text:
+            return mark
+    mark = chr(ord("a") + len(problems))
+    problems[mark] = text
+    return mark

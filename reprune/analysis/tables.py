@@ -1,0 +1,78 @@
+"""Every table of a unit, written as CSV, Markdown, LaTeX and HTML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from reprune.analysis.markup import to_html, to_latex, to_markdown
+from reprune.analysis.measurements import Measurement, fact
+from reprune.analysis.notes import origin_notes, reading_notes
+from reprune.analysis.table import Column, Line, Table, build_table
+from reprune.analysis.unit import Unit
+
+ORIGINS = {"measured": "measured", "published": "published", "difference": "measured minus published",
+           "other": "published, other model", "fact": "measured"}
+
+
+def write_tables(unit: Unit, folder: Path) -> list[Path]:
+    """Write ``<id>.csv``, ``.md``, ``.tex`` and ``.html`` for each table; returns the paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for spec in unit.declared("tables"):
+        table = build_table(unit, spec)
+        notes, origins = reading_notes(unit, spec, table), origin_notes(unit, spec, table)
+        everything = [*notes, *origins, *unit.info["substitutions"]]
+        texts = {
+            "csv": tidy(unit, spec, table).to_csv(index=False), "md": to_markdown(table, everything),
+            "tex": to_latex(table, everything, f"tab:{unit.name}-{table.id}"),
+            "html": to_html(table, notes, [*origins, *unit.info["substitutions"]], anchor(unit, table.id)),
+        }
+        for extension, text in texts.items():
+            path = folder / f"{table.id}.{extension}"
+            path.write_text(text, encoding="utf-8")
+            paths.append(path)
+    return paths
+
+
+def anchor(unit: Unit, name: str) -> str:
+    """The HTML id of a unit's table, plot or claim."""
+    return f"{unit.name}-{name}".replace("_", "-")
+
+
+def tidy(unit: Unit, spec: dict[str, Any], table: Table) -> pd.DataFrame:
+    """One line per cell with a measurement, unrounded, with what it stands for and the runs behind it."""
+    return pd.DataFrame([
+        {**_row_columns(line), **_cell_columns(unit, spec, line, column),
+         **_value_columns(unit, line, column, m)}
+        for line in table.lines
+        for cell, column in zip(line.cells, table.columns, strict=True) if (m := cell.measurement)
+    ])
+
+
+def _row_columns(line: Line) -> dict[str, Any]:
+    row = line.row
+    return {"label": row.label, "method": row.method, "target": row.target, "target_kind": row.target_kind,
+            "target_requested": row.target_requested, "seeds": len(row.runs)}
+
+
+def _cell_columns(unit: Unit, spec: dict[str, Any], line: Line, column: Column) -> dict[str, Any]:
+    """Which model, task and metric a cell is about, and by which runs; printed values have no run."""
+    model, of_run = line.row.model, column.kind in ("measured", "fact")
+    fact_column = column.kind == "fact"
+    return {
+        "origin": ORIGINS[column.kind],
+        "model": model if of_run else column.model or unit.published_name(model),
+        "task": None if fact_column else column.name,
+        "metric": column.name if fact_column else spec["metric"],
+        "protocol": spec["protocol"] if column.kind == "measured" else None,
+        "run_id": ";".join(run.run_id for run in line.row.runs if run.run_id) if of_run else None,
+    }
+
+
+def _value_columns(unit: Unit, line: Line, column: Column, m: Measurement) -> dict[str, Any]:
+    value = fact(unit, line.row, column.name) if column.kind == "fact" else m.value
+    return {"value": value, "stderr": m.stderr, "stderr_over": m.stderr_over, "n": m.n, "status": m.status,
+            "reason": m.reason}

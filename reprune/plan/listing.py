@@ -1,0 +1,35 @@
+"""The plan as text: what will run, from which inputs, and about how long it takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reprune.plan import paths
+from reprune.plan.estimate import Estimate, estimate
+from reprune.plan.plan import Plan
+
+
+def listing(plan: Plan, units: list[str], cores: int, root: Path) -> list[str]:
+    """Lines for the console before the work starts."""
+    runs = plan.runs_of(units)
+    todo = [run for run in runs if not _evaluated(run.id, run.evaluation, root)]
+    lines = [f"Reprune · scale {plan.scale} ({plan.scale_title}) · {', '.join(units)}",
+             f"{len(runs)} runs, {len(todo)} to compute · {plan.evaluate['dtype']} evaluation"]
+    lines += [f"  input {corpus.name}: {corpus.label} ({corpus.fit})" for corpus in plan.corpora.values()]
+    lines += [f"  skipped {row.label} {row.target.label} on {row.model}: {row.reason}"
+              for unit in units for rows in plan.units[unit].experiments.values() for row in rows if row.reason]
+    lines += [f"  MISSING {line}" for line in plan.missing]
+    if todo:
+        lines.append(_time_line(estimate(plan, todo, root), cores))
+    return lines
+
+
+def _evaluated(run: str, evaluation: str, root: Path) -> bool:
+    return (root / paths.RUNS / run / f"evaluation-{evaluation}.json").is_file()
+
+
+def _time_line(guess: Estimate, cores: int) -> str:
+    seconds = guess.core_seconds / max(1, cores)
+    low, high = max(1, round(seconds * 0.8 / 60)), max(2, round(seconds * 1.3 / 60))
+    basis = "the speed of earlier jobs here" if guess.measured else "a speed assumed for a common core"
+    return f"  about {low} to {high} minutes on {cores} cores, judged by {basis}"

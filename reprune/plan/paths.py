@@ -1,0 +1,29 @@
+"""Where everything lies below ``results/``. Runs and inputs are shared by all scales; views are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+RESULTS = Path("results")
+STORE = RESULTS / ".store"
+SPEED = STORE / "speed.json"
+PACKAGES = RESULTS / "inputs" / "packages"
+CORPORA = RESULTS / "inputs" / "corpora"
+MODELS = RESULTS / "inputs" / "models"
+CALIBRATION = RESULTS / "inputs" / "calibration"
+RUNS = RESULTS / "runs"
+
+
+def unit_folder(out: str, unit: str) -> Path:
+    """The folder of one unit's records, tables, plots and claims."""
+    return RESULTS / out / unit
+
+
+def report_file(out: str, unit: str | None = None) -> Path:
+    """The report of everything (``unit`` None) or of one unit."""
+    return (RESULTS / out if unit is None else unit_folder(out, unit)) / "report.html"
+
+
+def failure_file(run: str) -> Path:
+    """Where a failed job of a run leaves its reason, for tables with visible holes."""
+    return RUNS / run / "failure.json"

@@ -1,0 +1,202 @@
+"""The plan: everything a workflow run will do, computed from configuration alone, instantly."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reprune.discovery import MethodEntry, MethodFileError, load_method, method_files
+from reprune.method import Target
+from reprune.plan.grid import Calibration, Grid, Row, Run
+from reprune.plan.hardware import evaluation_dtype
+from reprune.plan.inputs import Corpus, Inputs, Model
+from reprune.plan.problems import Problems, display_path, nearest
+from reprune.plan.protocols import Protocols
+from reprune.plan.source import Source, read_source, validate
+from reprune.plan.units import Unit, check_views, units_of
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Plan:
+    """What will run: runs and units by id, and the inputs they need."""
+
+    scale: str
+    scale_title: str
+    out: str
+    runs: dict[str, Run]
+    units: dict[str, Unit]
+    corpora: dict[str, Corpus]
+    models: dict[str, Model]
+    calibrations: dict[str, Calibration]
+    packages: dict[str, dict[str, Any]]
+    methods: dict[str, MethodEntry]
+    compress: dict[str, Any]
+    evaluate: dict[str, Any]
+    inputs: Inputs
+    mirror: Path | None
+    threads: int
+    partial: bool
+    missing: list[str]
+    protocol_titles: dict[str, str]
+
+    def runs_of(self, units: list[str]) -> list[Run]:
+        """The distinct runs of some units, in the order they were planned."""
+        wanted = {row.run for unit in units for rows in self.units[unit].experiments.values()
+                  for row in rows if row.run}
+        return [run for run_id, run in self.runs.items() if run_id in wanted]
+
+    @property
+    def default_units(self) -> list[str]:
+        """The units behind ``all``: every paper's, less those made on request."""
+        return [name for name, unit in self.units.items() if not unit.on_request]
+
+
+def build_plan(config: dict[str, Any], root: Path = ROOT) -> Plan:
+    """Read all configuration below ``root`` and plan.
+
+    ``config`` overrides ``config/config.yaml`` (Snakemake hands over its merged configuration).
+    Raises :class:`reprune.plan.problems.ConfigError` with every problem found, one a line.
+    """
+    problems = Problems()
+    settings = _settings(config, root, problems)
+    sources = {name: read_source(root / "config" / f"{name}.yaml", problems, name) for name in ("models", "data")}
+    scale = _scale(settings["scale"], root, problems)
+    protocol_files = sorted((root / "config" / "protocols").glob("*.yaml"))
+    protocols = {file.stem: read_source(file, problems, "protocol") for file in protocol_files}
+    folders = [Path(p) if Path(p).is_absolute() else root / p for p in settings["papers"]]
+    methods = _methods(folders, problems)
+    if not problems.lines:
+        _check_scale(scale, protocols, sources["data"], problems)
+    usable = not problems.lines  # a wrong paper does not keep the others from being checked
+    papers = _papers(folders, problems)
+    if not usable:
+        problems.raise_if_any()
+    inputs = Inputs(sources["data"], sources["models"], _mirror(settings, problems), _offline(settings),
+                    tuple(scale.data.get("sources", ("mirror", "package", "hub"))),
+                    scale.data.get("corpora", {}), problems)
+    grid = Grid(inputs, Protocols(protocols, scale.data.get("protocols", {}), inputs, problems), methods,
+                scale.data["values"], scale.data["compress"], problems)
+    units: dict[str, Unit] = {}
+    for paper in papers:
+        check_views(paper, problems)
+        rows = {name: grid.expand(paper, name) for name in paper.data.get("experiments", {})}
+        units.update(units_of(paper, rows))
+    problems.raise_if_any()
+    return _assemble(settings, scale, grid, units, methods, inputs)
+
+
+def _settings(config: dict, root: Path, problems: Problems) -> dict[str, Any]:
+    source = read_source(root / "config" / "config.yaml", problems, "config")
+    problems.raise_if_any()
+    merged = Source(source.path, {**source.data, **{k: _plain(v) for k, v in config.items()}}, source.lines)
+    validate(merged, "config", problems)
+    problems.raise_if_any()
+    return merged.data
+
+
+def _plain(value: Any) -> Any:
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+
+
+def _scale(name: str, root: Path, problems: Problems) -> Source:
+    folder = root / "config" / "scales"
+    known = [file.stem for file in folder.glob("*.yaml")]
+    if name not in known:
+        problems.add("scale", f"unknown scale '{name}'; {nearest(name, known)}")
+        problems.raise_if_any()
+    scale = read_source(folder / f"{name}.yaml", problems, "scale")
+    problems.raise_if_any()
+    return scale
+
+
+def _check_scale(scale: Source, protocols: dict[str, Source], data: Source, problems: Problems) -> None:
+    """A scale changes protocols and corpora by name; a misspelt name would silently change nothing."""
+    corpora = scale.data.get("corpora", {})
+    named = [("protocols", name, "protocol", name, protocols) for name in scale.data.get("protocols", {})]
+    for name, stand_in in corpora.items():
+        named += [("corpora", name, "corpus", wanted, data.data["corpora"]) for wanted in (name, stand_in)]
+    for key, name, what, wanted, known in named:
+        if wanted not in known:
+            problems.add(scale.where(key, name), f"unknown {what} '{wanted}'; {nearest(wanted, known)}")
+
+
+def _methods(folders: list[Path], problems: Problems) -> dict[str, MethodEntry]:
+    methods: dict[str, MethodEntry] = {}
+    for name, file in (found for folder in folders for found in method_files([folder]).items()):
+        if name in methods:
+            problems.add(display_path(file), f"{display_path(methods[name].file)} is method '{name}' already")
+            continue
+        try:
+            methods[name] = load_method(file)
+        except MethodFileError as error:
+            problems.add(display_path(file), str(error).removeprefix(f"{file}: "))
+    return methods
+
+
+def _papers(folders: list[Path], problems: Problems) -> list[Source]:
+    papers = []
+    for folder in folders:
+        if not folder.is_dir():
+            problems.add("papers", f"no folder {display_path(folder)}")
+        for file in sorted(folder.glob("*/paper.yaml")):
+            source = read_source(file, problems, "paper")
+            if source is not None and source.data["id"] != file.parent.name:
+                problems.add(source.where("id"), f"id is '{source.data['id']}', the folder is '{file.parent.name}'")
+            if source is not None and any(source.data["id"] == other.data["id"] for other in papers):
+                problems.add(source.where("id"), f"another folder has a paper '{source.data['id']}' already")
+            elif source is not None:
+                papers.append(source)
+    return papers
+
+
+def _mirror(settings: dict, problems: Problems) -> Path | None:
+    named = settings["mirror"] or os.environ.get("REPRUNE_MIRROR")
+    if not named:
+        return None
+    if not Path(named).is_dir():
+        problems.add("mirror", f"{named} is not a folder; leave it empty to use packages and the hub")
+    return Path(named)
+
+
+def _offline(settings: dict) -> bool:
+    return bool(settings["offline"]) or os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0")
+
+
+def _assemble(settings: dict, scale: Source, grid: Grid, units: dict[str, Unit],
+              methods: dict[str, MethodEntry], inputs: Inputs) -> Plan:
+    runs = grid.runs
+    corpora = _corpora(grid)
+    models = {run.model.id: run.model for run in runs.values()}
+    calibrations = {run.calibration.id: run.calibration for run in runs.values() if run.calibration}
+    evaluate = {**scale.data["evaluate"], "dtype": evaluation_dtype(scale.data["evaluate"]["dtype"])}
+    needed = {part["package"] for c in (*corpora.values(), *models.values()) for part in _package_parts(c.content)}
+    missing = sorted({x.missing for x in (*corpora.values(), *models.values()) if x.missing})
+    return Plan(
+        settings["scale"], scale.data["title"], settings["scale"] + ("-mirror" if inputs.mirror else ""),
+        runs, units, corpora, models, calibrations,
+        {name: inputs.data.data["packages"][name] for name in sorted(needed)}, methods,
+        scale.data["compress"], evaluate, inputs, inputs.mirror, settings["threads"], settings["partial"], missing,
+        {name: source.data["title"] for name, source in grid.protocols.sources.items()})
+
+
+def _package_parts(content: dict) -> list[dict]:
+    found = [content["package"]] if "package" in content else []
+    return found + ([content["source"]["gguf"]] if "gguf" in content.get("source", {}) else [])
+
+
+def _corpora(grid: Grid) -> dict[str, Corpus]:
+    used = {run.calibration.corpus.id: run.calibration.corpus for run in grid.runs.values() if run.calibration}
+    for run in grid.runs.values():
+        for suite in run.suites.values():
+            for task in suite.corpora:
+                name = grid.protocols.sources[suite.name].data["corpora"][task]["corpus"]
+                corpus = grid.inputs.corpus(name, task)
+                used[corpus.id] = corpus
+    return used
+
+
+__all__ = ["Plan", "Row", "Target", "build_plan"]

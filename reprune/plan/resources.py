@@ -1,0 +1,32 @@
+"""Memory and time a job asks for, from model facts: for clusters, and for honest scheduling."""
+
+from __future__ import annotations
+
+from reprune.plan.estimate import ASSUMED_FLOPS, JOB_START_S, compress_flops, evaluate_flops
+from reprune.plan.grid import Run
+
+BASE_MB = 900  # torch and transformers imported
+FLOAT = 4
+
+
+def compress_resources(run: Run) -> dict[str, int]:
+    """``mem_mb`` and ``runtime`` (minutes) of a compression: one block, embeddings, activations."""
+    facts = run.model.facts
+    block = facts.parameters / facts.layers * FLOAT
+    embeddings = facts.vocab_size * facts.hidden_size * FLOAT * 2
+    tokens = run.calibration.tokens if run.calibration else 0
+    activations = tokens * facts.hidden_size * FLOAT * 4
+    mem = BASE_MB + (8 * block + embeddings + activations) / 1e6
+    return {"mem_mb": int(mem), "runtime": _minutes(compress_flops(run))}
+
+
+def evaluate_resources(run: Run) -> dict[str, int]:
+    """``mem_mb`` and ``runtime`` (minutes) of an evaluation: two whole models and one window's logits."""
+    facts = run.model.facts
+    window = max((suite.content["window"] for suite in run.suites.values()), default=1)
+    mem = BASE_MB + (2 * facts.parameters * FLOAT + 4 * window * facts.vocab_size * FLOAT) / 1e6
+    return {"mem_mb": int(mem), "runtime": _minutes(evaluate_flops(run))}
+
+
+def _minutes(flops: float) -> int:
+    return 10 + int(5 * (flops / ASSUMED_FLOPS + JOB_START_S) / 60)

@@ -1,0 +1,72 @@
+"""Units: one paper's results, or those of an experiment made on request; each becomes a folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from reprune.analysis.grammar import CHECKS, PLOTS, TABLE
+from reprune.plan.grid import Row
+from reprune.plan.problems import Problems, nearest
+from reprune.plan.source import Source
+
+VIEWS = ("tables", "plots", "claims")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is tabulated, plotted and judged together. ``views`` are the parts of ``paper.yaml`` it draws."""
+
+    name: str
+    paper: Source
+    on_request: bool
+    experiments: dict[str, list[Row]]
+    views: dict[str, list[dict[str, Any]]]
+
+
+def units_of(paper: Source, rows: dict[str, list[Row]]) -> dict[str, Unit]:
+    """The unit of a paper's usual experiments, and one for each that is made on request."""
+    data = paper.data
+    requested = {name for name, e in data.get("experiments", {}).items() if e.get("on_request")}
+    groups = {data["id"]: set(rows) - requested} | {f"{data['id']}_{name}": {name} for name in sorted(requested)}
+    return {name: Unit(name, paper, name != data["id"],
+                       {e: rows[e] for e in rows if e in members}, _views(data, members))
+            for name, members in groups.items() if members}
+
+
+def _views(data: dict, members: set[str]) -> dict[str, list[dict]]:
+    return {view: [item for item in data.get(view, []) if _experiments(item) <= members] for view in VIEWS}
+
+
+def _experiments(item: dict) -> set[str]:
+    return {item["experiment"]} if "experiment" in item else {check["experiment"] for check in item["checks"]}
+
+
+def check_views(paper: Source, problems: Problems) -> None:
+    """Check tables, plots and claims against the grammar of the analysis layer."""
+    for i, item in enumerate(paper.data.get("tables", [])):
+        _check(paper, ("tables", i), item, TABLE, problems)
+    for i, item in enumerate(paper.data.get("plots", [])):
+        _check_kind(paper, ("plots", i), item, PLOTS, problems)
+    for i, claim in enumerate(paper.data.get("claims", [])):
+        for j, check in enumerate(claim["checks"]):
+            _check_kind(paper, ("claims", i, "checks", j), check, CHECKS, problems)
+
+
+def _check_kind(paper: Source, at: tuple, item: dict, grammar: dict, problems: Problems) -> None:
+    if item["kind"] not in grammar:
+        problems.add(paper.where(*at, "kind"), f"unknown kind '{item['kind']}'; {nearest(item['kind'], grammar)}")
+        return
+    _check(paper, at, item, grammar[item["kind"]], problems)
+
+
+def _check(paper: Source, at: tuple, item: dict, grammar: Any, problems: Problems) -> None:
+    known = {"kind", *grammar.required, *grammar.optional}
+    for key in set(item) - known:
+        problems.add(paper.where(*at, key), f"unknown key '{key}'; {nearest(key, known)}")
+    for key in sorted(set(grammar.required) - set(item)):
+        problems.add(paper.where(*at), f"missing key '{key}'")
+    experiments = paper.data.get("experiments", {})
+    if item.get("experiment") not in experiments:
+        problems.add(paper.where(*at, "experiment"),
+                     f"unknown experiment '{item.get('experiment')}'; {nearest(item.get('experiment'), experiments)}")

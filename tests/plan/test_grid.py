@@ -1,0 +1,116 @@
+"""From experiments to runs: what makes two runs the same, which rows there are, what is skipped."""
+
+from __future__ import annotations
+
+import pytest
+
+from reprune.plan.jobs import Jobs
+
+WANDA = "papers/wanda/method.py"
+SECOND = """\
+id: second
+title: Another paper
+summary: Asks for one run of the first, and one of its own.
+experiments:
+  other:
+    title: Other
+    models: [tiny-llama]
+    seeds: [0]
+    targets: [{sparsity: 0.5}, {sparsity: 0.3}]
+    methods: [wanda]
+    suites: [{protocol: perplexity-besa, tasks: [ptb]}]
+"""
+
+
+def rows(plan, unit="mini", name="main"):
+    return plan.units[unit].experiments[name]
+
+
+def test_threads_paths_titles_and_the_name_of_the_scale_change_no_identity(project):
+    before = project.plan()
+    project.edit("papers/mini/paper.yaml", "title: A small paper", "title: Renamed")
+    project.edit("papers/mini/paper.yaml", "wanda]", "{method: wanda, label: Another label}]")
+    project.edit("config/models.yaml", "title: random Llama, full heads", "title: renamed")
+    project.edit("config/scales/smoke.yaml", "name: smoke", "name: other")
+    (project.root / "config/scales/smoke.yaml").rename(project.root / "config/scales/other.yaml")
+    (project.root / "papers").rename(project.root / "elsewhere")
+    after = project.plan(scale="other", threads=2, papers=["elsewhere"], partial=True)
+    assert list(after.runs) == list(before.runs)
+    assert list(after.calibrations) == list(before.calibrations)
+
+
+def test_a_new_setting_with_its_default_changes_no_identity_and_another_value_does(project, experiment):
+    before = set(project.plan().runs)
+    project.edit(WANDA, "class Settings:", "class Settings:\n    extra: int = setting(3, \"new\")")
+    assert set(project.plan().runs) == before
+    assert set(experiment(methods="[dense, magnitude, {method: wanda, settings: {extra: 3}}]").runs) == before
+    changed = set(experiment(methods="[dense, magnitude, {method: wanda, settings: {extra: 4}}]").runs)
+    assert len(changed - before) == len(before - changed) == 2
+
+
+@pytest.mark.parametrize("keys", [{"targets": "[{sparsity: 0.51}]"}, {"targets": "[{pattern: '2:4'}]"},
+                                  {"models": "[tiny-llama-gqa]"}, {"seeds": "[2, 3]"},
+                                  {"methods": "[{method: wanda, settings: {group: layer}}]"},
+                                  {"methods": "[{method: wanda, calibration: {windows: 4}}]"}])
+def test_whatever_can_change_a_number_changes_the_identity(experiment, keys):
+    before = set(experiment(methods="[wanda]").runs)
+    assert len(before) == 2 and not before & set(experiment(**{"methods": "[wanda]", **keys}).runs)
+
+
+def test_two_papers_that_ask_for_a_run_share_it_with_the_tasks_of_both(project):
+    alone = set(project.plan().runs)
+    project.write("papers/second/paper.yaml", SECOND)
+    plan = project.plan()
+    shared = [run for run in plan.runs.values() if run.papers == {"mini", "second"}]
+    assert [(run.method.id, run.target.sparsity, run.seed) for run in shared] == [("wanda", 0.5, 0)]
+    assert len(plan.runs) == len(alone) + 1
+    assert {suite.name for suite in shared[0].suites.values()} == {"perplexity-wanda", "perplexity-besa"}
+    assert '"papers":"[\\"mini\\",\\"second\\"]"' in Jobs(plan).evaluate(shared[0].id)
+
+
+def test_tasks_of_one_protocol_asked_for_twice_are_joined(project):
+    project.write("papers/second/paper.yaml", SECOND)
+    project.write("papers/third/paper.yaml", SECOND.replace("second", "third").replace("[ptb]", "[c4]"))
+    shared = next(r for r in project.plan().runs.values() if r.papers == {"second", "third"})
+    (suite,) = shared.suites.values()
+    assert set(suite.content["tasks"]) == set(suite.corpora) == {"ptb", "c4"}
+
+
+def test_methods_without_calibration_run_once_whatever_the_seeds(project):
+    plan = project.plan()
+    assert [(row.method, row.seed) for row in rows(plan)] == [
+        ("dense", 0), ("magnitude", 0), ("wanda", 0), ("wanda", 1)]
+    assert [c.seed for c in plan.calibrations.values()] == [0, 1]
+    assert [run.calibration is None for run in plan.runs.values()] == [True, True, False, False]
+
+
+def test_dense_has_one_row_whatever_the_targets(experiment):
+    plan = experiment(targets="[{sparsity: 0.3}, {sparsity: 0.5}]", methods="[dense, magnitude]")
+    assert [row.target.label for row in rows(plan)] == ["dense", "30%", "50%"]
+
+
+def test_what_a_method_cannot_do_is_a_row_with_reason_and_nearest_target(experiment):
+    plan = experiment(targets="[{pattern: '2:4'}, {pattern: '3:7'}, {sparsity: 0.5}]",
+                      methods="[{method: magnitude, settings: {scope: model}}, magnitude]")
+    skipped = {(row.target.label, row.settings.get("scope")): row for row in rows(plan) if row.reason}
+    assert set(skipped) == {("2:4", "model"), ("3:7", "model"), ("3:7", None)}
+    assert all(row.run is None for row in skipped.values())
+    assert skipped["2:4", "model"].reason.endswith("; nearest: 50%")
+    assert skipped["3:7", None].reason == ("3:7 needs input widths divisible by 7, llama has a layer with 64 "
+                                           "inputs; nearest: 4:8")
+    assert len(plan.runs) == 3
+
+
+def test_every_method_is_found_by_itself(experiment):
+    assert [row.method for row in rows(experiment(methods="all"))] == ["dense", "magnitude", "wanda", "wanda"]
+
+
+def test_job_parameters_are_text_that_the_order_of_keys_cannot_change(project):
+    first = Jobs(project.plan())
+    project.edit("papers/mini/paper.yaml", "wanda]", "{method: wanda, settings: {group: layer, metric: wanda}}]")
+    forward = Jobs(project.plan())
+    project.edit("papers/mini/paper.yaml", "{group: layer, metric: wanda}", "{metric: wanda, group: layer}")
+    backward = Jobs(project.plan())
+    runs = list(forward.plan.runs)
+    assert runs == list(backward.plan.runs) != list(first.plan.runs)
+    assert [forward.compress(r) for r in runs] == [backward.compress(r) for r in runs]

@@ -1,0 +1,137 @@
+# The plan and what the rules ask of it. Nothing here imports torch.
+import sys
+from pathlib import Path
+
+from reprune.plan.jobs import Jobs
+from reprune.plan.listing import listing
+from reprune.plan.paths import (
+    CALIBRATION,
+    CORPORA,
+    MODELS,
+    PACKAGES,
+    RESULTS,
+    RUNS,
+    report_file,
+    unit_folder,
+)
+from reprune.plan.plan import build_plan
+from reprune.plan.problems import ConfigError, misspelt, nearest
+from reprune.plan.resources import compress_resources, evaluate_resources
+
+try:
+    PLAN = build_plan(config)
+except ConfigError as error:
+    sys.exit(f"\nThe configuration cannot be used:\n{error}\n")
+DRY_RUN = bool({"-n", "--dry-run", "--dryrun"} & set(sys.argv))
+if PLAN.missing and not DRY_RUN:
+    sys.exit("\nInputs are missing:\n" + "\n".join(PLAN.missing) + "\n")
+JOBS = Jobs(PLAN)
+for word in sys.argv[1:]:
+    if misspelt(word, [*PLAN.units, "all"]):
+        sys.exit(f"\nNo target '{word}'; {nearest(word, [*PLAN.units, 'all'])}\n")
+ASKED = [unit for unit in PLAN.units if unit in sys.argv] or PLAN.default_units
+LISTING = listing(PLAN, ASKED, workflow.cores or 1, Path.cwd())
+if DRY_RUN:
+    print("\n".join(LISTING), file=sys.stderr)
+UNIT = RESULTS / PLAN.out / "{unit}"
+
+
+wildcard_constraints:
+    run="|".join(PLAN.runs) or "none",
+    unit="|".join(PLAN.units) or "none",
+    model="|".join(PLAN.models) or "none",
+    corpus="|".join(PLAN.corpora) or "none",
+    calibration="|".join(PLAN.calibrations) or "none",
+    package="|".join(PLAN.packages) or "none",
+    evaluation="[0-9a-f]+",
+
+
+def targets(units):
+    """The finished views of some units."""
+    return [
+        unit_folder(PLAN.out, unit) / f
+        for unit in units
+        for f in ("tables", "plots", "claims.json")
+    ]
+
+
+def archive_of(content):
+    """The package file that a source is read from, if it is one."""
+    package = content.get("package") or content.get("gguf")
+    if package is None:
+        return {}
+    return {"archive": PACKAGES / PLAN.packages[package["package"]]["file"]}
+
+
+def evaluation_of(run):
+    """The evaluation file of a run, named after the suites it measures."""
+    return RUNS / run.id / f"evaluation-{run.evaluation}.json"
+
+
+def finished_reports():
+    """The reports of what was asked for."""
+    asked = [report_file(PLAN.out, u) for u in PLAN.units if u in sys.argv] or [
+        report_file(PLAN.out)
+    ]
+    return [file for file in asked if file.is_file()]
+
+
+def measured_runs(unit):
+    """The unit's runs; with `partial`, those whose evaluation is there."""
+    runs = PLAN.runs_of([unit])
+    return (
+        [run for run in runs if evaluation_of(run).is_file()] if PLAN.partial else runs
+    )
+
+
+def compress_input(w):
+    run = PLAN.runs[w.run]
+    files = {
+        "model": MODELS / run.model.id,
+        "model_facts": MODELS / f"{run.model.id}.json",
+    }
+    if run.calibration:
+        files["calibration"] = CALIBRATION / f"{run.calibration.id}.safetensors"
+    return files
+
+
+def evaluate_input(w):
+    run = PLAN.runs[w.run]
+    corpora = sorted(
+        {
+            CORPORA / f"{c}.parquet"
+            for s in run.suites.values()
+            for c in s.corpora.values()
+        }
+    )
+    return {
+        "checkpoint": RUNS / run.id / "checkpoint",
+        "facts": RUNS / run.id / "checkpoint.json",
+        "model": MODELS / run.model.id,
+        "corpora": corpora,
+    }
+
+
+def view_files(units):
+    return [
+        unit_folder(PLAN.out, u) / f
+        for u in units
+        for f in ("records.parquet", "claims.json", "tables", "plots")
+    ]
+
+
+onstart:
+    print("\n".join(LISTING), file=sys.stderr)
+
+
+onsuccess:
+    for shown in finished_reports():
+        print(f"\n{shown.with_suffix('.txt').read_text()}\nReport: {shown}")
+
+
+onerror:
+    print(
+        "\nSome jobs failed; each said why above and in its log. What is finished is kept: run again to go on, "
+        "or add --config partial=true to see the tables with holes.",
+        file=sys.stderr,
+    )

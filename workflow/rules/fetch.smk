@@ -1,0 +1,64 @@
+# Inputs: packages as archives, corpora as documents, models as safetensors folders.
+
+
+rule fetch_package:
+    output:
+        file=PACKAGES / "{file}",
+    log:
+        RESULTS / "logs" / "fetch_package" / "{file}.log",
+    wildcard_constraints:
+        file="|".join(p["file"] for p in PLAN.packages.values()) or "none",
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=500,
+        runtime=30,
+    params:
+        job=lambda w: JOBS.package(
+            next(n for n, p in PLAN.packages.items() if p["file"] == w.file)
+        ),
+    script:
+        "../scripts/fetch.py"
+
+
+rule fetch_corpus:
+    input:
+        unpack(lambda w: archive_of(PLAN.corpora[w.corpus].content)),
+    output:
+        documents=CORPORA / "{corpus}.parquet",
+        facts=CORPORA / "{corpus}.json",
+    log:
+        RESULTS / "logs" / "fetch_corpus" / "{corpus}.log",
+    benchmark:
+        RESULTS / "benchmarks" / "fetch_corpus" / "{corpus}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        job=lambda w: JOBS.corpus(w.corpus),
+    script:
+        "../scripts/fetch.py"
+
+
+rule fetch_model:
+    input:
+        unpack(lambda w: archive_of(PLAN.models[w.model].content["source"])),
+    output:
+        folder=directory(MODELS / "{model}"),
+        facts=MODELS / "{model}.json",
+    log:
+        RESULTS / "logs" / "fetch_model" / "{model}.log",
+    benchmark:
+        RESULTS / "benchmarks" / "fetch_model" / "{model}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: PLAN.threads
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        job=lambda w: JOBS.model(w.model),
+    script:
+        "../scripts/fetch.py"
