@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
+from small_project import Project, make_project
 
-# Before any test imports torch or the hub library.
+# Before a test imports torch or the hub library.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -46,6 +47,13 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def root() -> Path:
     """The repository."""
     return ROOT
+
+
+@pytest.fixture
+def project(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A small project in a folder of its own, which is the working directory."""
+    monkeypatch.chdir(tmp_path)
+    return make_project(root, tmp_path)
 
 
 @pytest.fixture(scope="session")

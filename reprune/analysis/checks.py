@@ -21,7 +21,7 @@ from reprune.analysis.evidence import (
     undecided,
 )
 from reprune.analysis.measurements import fact
-from reprune.analysis.names import FACT_TITLES, metric_title
+from reprune.analysis.names import FACT_TITLES, metric_noun
 from reprune.analysis.samples import Undecided
 from reprune.analysis.unit import Row, Unit
 
@@ -29,7 +29,7 @@ Check = dict[str, Any]
 
 
 def _quantity(metric: str) -> str:
-    return "log-perplexity" if metric == "perplexity" else metric_title(metric).lower()
+    return "log-perplexity" if metric == "perplexity" else metric_noun(metric)
 
 
 def _difference(check: Check, low: str, high: str) -> Question:
@@ -143,8 +143,7 @@ def _costlier(unit: Unit, check: Check, pair: tuple[Row, Row]) -> Part:
             return undecided(where, Undecided(f"{row.name}: {cost.title.lower()} is not known"))
     estimate = (costs[1] - costs[0]) * cost.factor
     return Part(where, HOLDS if estimate > 0 else FAILS, what, estimate,
-                seeds=min(len(row.runs) for row in pair), reason="no interval",
-                unit=cost.unit)
+                seeds=min(len(row.runs) for row in pair), reason="no interval", unit=cost.unit)
 
 
 KINDS: dict[str, Callable[[Unit, Check], list[Part]]] = {

@@ -13,7 +13,7 @@ from typing import TextIO
 import numpy as np
 import pandas as pd
 
-KEYS = ["run_id", "protocol", "task", "metric", "variant"]
+KEYS = ["run_id", "suite", "protocol", "task", "metric", "variant"]
 COSTS = "efficiency"  # a suite of times and sizes of processes, which no two runs share
 EQUAL, CLOSE, DIFFERENT, MISSING, NEW = "equal", "within tolerance", "different", "missing", "new"
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from reprune.analysis.measurements import Quantity
 from reprune.analysis.names import task_title
-from reprune.analysis.samples import Samples, Undecided, Wanted, lined_up, samples
+from reprune.analysis.samples import Samples, Undecided, lined_up, samples
 from reprune.analysis.statistics import Statistic, bootstrap
 from reprune.analysis.unit import Row, Unit
 from reprune.plan.identity import stream_seed
@@ -113,9 +114,8 @@ def compare(unit: Unit, check: dict[str, Any], rows: Sequence[Row], question: Qu
             task: str | None = None) -> Part:
     """Answer a question about rows on one task, or on all tasks of the protocol together."""
     where = place(unit, check, rows, task)
-    wanted = Wanted(check["protocol"], check["metric"], task, check.get("variant"))
     try:
-        columns = [samples(unit, row, wanted) for row in rows]
+        columns = [samples(unit, row, Quantity.of(check, task)) for row in rows]
         if any(column.diverged for column in columns):
             return _by_divergence(unit, check, where, columns, question)
         values = lined_up(columns)

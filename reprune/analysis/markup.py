@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable
 from html import escape
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from reprune.analysis.formats import Number, plain, rounded
 from reprune.analysis.table import Cell, Column, Line, Table
@@ -18,8 +18,10 @@ LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
     "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "×": r"$\times$",
     "−": "$-$", "–": "--", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "→": r"$\rightarrow$", "·": r"$\cdot$",
-    "≤": r"$\leq$", "≥": r"$\geq$", "≈": r"$\approx$", "λ": r"$\lambda$", "<": "$<$", ">": "$>$",
+    "‖": r"$\|$", "≠": r"$\neq$", "≤": r"$\leq$", "≥": r"$\geq$", "≈": r"$\approx$", "λ": r"$\lambda$",
+    "<": "$<$", ">": "$>$",
 }
+LATIN, PUNCTUATION = 0x180, "–—‘’“”…"  # what LaTeX sets from UTF-8 without packages
 
 
 def number(cell: Cell) -> Number | None:
@@ -46,13 +48,13 @@ def groups(table: Table) -> list[tuple[str, str, int]]:
             for (group, kind), columns in groupby(table.columns, key=lambda c: (c.group, c.kind))]
 
 
-def group_title(column: Column) -> str:
-    return f"{column.group} ({OTHER})" if column.kind == "other" else column.group
+def group_title(group: str, kind: str) -> str:
+    return f"{group} ({OTHER})" if kind == "other" else group
 
 
 def to_markdown(table: Table, notes: list[str]) -> str:
     """A pipe table with one heading line, then its notes."""
-    heads = [*table.heads, *(f"{group_title(c)} {c.title}".strip() for c in table.columns)]
+    heads = [*table.heads, *(f"{group_title(c.group, c.kind)} {c.title}".strip() for c in table.columns)]
     lines = [[*line.heads, *(_markdown_cell(line, i) for i in range(len(line.cells)))]
              for line in table.lines]
     aligned = [":--"] * len(table.heads) + ["--:"] * len(table.columns)
@@ -87,7 +89,7 @@ def _latex_groups(table: Table) -> list[str]:
         return []
     cells, rules, at = [""] * len(table.heads), [], len(table.heads) + 1
     for group, kind, width in groups(table):
-        title = _stacked(f"{group} ({OTHER})" if kind == "other" else group, "c", 20)
+        title = _stacked(group_title(group, kind), "c", 20)
         cells.append(rf"\multicolumn{{{width}}}{{c}}{{{title}}}" if group else " & " * (width - 1))
         rules += [rf"\cmidrule(lr){{{at}-{at + width - 1}}}"] if group else []
         at += width
@@ -109,8 +111,9 @@ def _latex_cell(line: Line, index: int) -> str:
 
 
 def latex(text: str) -> str:
-    """``text`` with every character that LaTeX would read otherwise escaped."""
-    return "".join(LATEX.get(character, character) for character in text)
+    """``text`` with every character that LaTeX would read otherwise, or cannot set, replaced."""
+    return "".join(LATEX.get(c, c if ord(c) < LATIN or c in PUNCTUATION else f"[U+{ord(c):04X}]")
+                   for c in text)
 
 
 def to_html(table: Table, notes: list[str], origins: list[str], identity: str) -> str:
@@ -138,11 +141,17 @@ def _items(texts: Iterable[str]) -> str:
 
 
 def _row_class(table: Table, index: int) -> str:
-    """Dense rows, and the first row of each label where a label has several, can be told apart."""
-    line, before = table.lines[index], table.lines[index - 1] if index else None
-    starts = len(table.heads) > 1 and (before is None or before.heads[0] != line.heads[0])
-    classes = (["dense"] if line.row.dense else []) + (["first"] if starts else [])
+    """Dense rows can be told apart, and where a label's rows begin or, if each has one, a model's."""
+    line = table.lines[index]
+    classes = (["dense"] if line.row.dense else []) + (["first"] if index and _begins(table, index) else [])
     return f' class="{" ".join(classes)}"' if classes else ""
+
+
+def _begins(table: Table, index: int) -> bool:
+    """Whether a group of rows begins here."""
+    repeated = any(a.row.label == b.row.label for a, b in pairwise(table.lines))
+    line, before = table.lines[index].row, table.lines[index - 1].row
+    return line.label != before.label if repeated else line.model != before.model
 
 
 def _shared_problem(line: Line, table: Table) -> str | None:

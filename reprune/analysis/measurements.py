@@ -15,17 +15,17 @@ from reprune.analysis.unit import Row, Run, Unit
 
 @dataclass(frozen=True)
 class Quantity:
-    """What is measured: a metric on a task by a protocol (its name without version)."""
+    """What is measured: a metric by a protocol (its name without version), on a task or on all of its."""
 
     protocol: str
     metric: str
-    task: str
+    task: str | None = None
     suite: str | None = None
     variant: str | None = None
 
     @classmethod
-    def of(cls, spec: dict[str, Any], task: str) -> Quantity:
-        """The quantity a table, plot or check asks for on ``task``."""
+    def of(cls, spec: dict[str, Any], task: str | None = None) -> Quantity:
+        """The quantity that a table, plot or check asks for."""
         return cls(spec["protocol"], spec["metric"], task, spec.get("suite"), spec.get("variant"))
 
 

@@ -43,6 +43,12 @@ def metric_title(metric: str) -> str:
     return METRICS.get(metric, metric.replace("_", " ").capitalize())
 
 
+def metric_noun(metric: str) -> str:
+    """The title inside a sentence: ``perplexity``, ``BLEU``."""
+    title = metric_title(metric)
+    return title if title.isupper() else title.lower()
+
+
 def listed(words: list[str]) -> str:
     """``a, b and c``."""
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]

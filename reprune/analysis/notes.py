@@ -39,11 +39,13 @@ def _error_notes(table: Table) -> list[str]:
     notes = []
     for over in dict.fromkeys(m.stderr_over for m in known):
         group = [m for m in known if m.stderr_over == over]
+        some = len(group) < len(known)
         if over == "seeds":
-            notes.append(f"± is the standard error over {_range([m.seeds for m in group])} seeds"
-                         + (" for rows that have several." if len(group) < len(known) else "."))
+            notes.append(("For rows with several seeds, " if some else "")
+                         + f"± is the standard error over {_range([m.seeds for m in group])} seeds.")
         else:
-            notes.append(f"± is the standard error over {_range([m.n for m in group if m.n])} {over} of a "
+            notes.append(("For rows with one run, " if some else "")
+                         + f"± is the standard error over {_range([m.n for m in group if m.n])} {over} of a "
                          "single run; it says nothing about another seed or calibration draw.")
     return notes
 
@@ -86,8 +88,12 @@ def _stand_in_notes(unit: Unit, spec: dict[str, Any]) -> list[str]:
 
 
 def _source_notes(unit: Unit, spec: dict[str, Any]) -> list[str]:
-    return [f"{task_title(task)}: {source['source']}{_in_brackets(source.get('note'))}; {fit(source)}."
-            for task in spec["tasks"] for source in sources_of(unit, spec["protocol"], task)]
+    notes = []
+    for task in spec["tasks"]:
+        found = [f"{source['source']}{_in_brackets(source.get('note'))}; {fit(source)}"
+                 for source in sources_of(unit, spec["protocol"], task)]
+        notes.append(f"{task_title(task)}: {' and '.join(found) or 'its source was not recorded'}.")
+    return notes
 
 
 def _in_brackets(text: str | None) -> str:
@@ -95,19 +101,20 @@ def _in_brackets(text: str | None) -> str:
 
 
 def _protocol_notes(unit: Unit, spec: dict[str, Any]) -> list[str]:
-    return [f"Protocol {identity}: {settings_of(content)}."
+    return [f"Protocol {identity}: {content.get('title', content['name'])}; {settings_of(content)}."
             for identity, content in protocols_called(unit, spec["protocol"]).items()]
 
 
 def _calibration_notes(unit: Unit, records: pd.DataFrame) -> list[str]:
-    notes = []
+    """One note per size and corpus, the seeds of its draws together."""
+    seeds: dict[tuple, dict[str, None]] = {}
     for identity in records.calibration.dropna().unique():
-        drawn = unit.info["calibrations"].get(identity)
-        if drawn is None:
-            continue
-        notes.append(f"Calibration: {counted(drawn['windows'], 'window')} of {drawn['length']} tokens of "
-                     f"{drawn['corpus']}, seed {drawn['seed']}{_calibration_fit(unit, drawn['corpus'])}.")
-    return notes
+        if drawn := unit.info["calibrations"].get(identity):
+            size = drawn["windows"], drawn["length"], drawn["corpus"]
+            seeds.setdefault(size, {})[str(drawn["seed"])] = None
+    return [f"Calibration: {counted(windows, 'window')} of {length} tokens of {corpus}, "
+            f"seed{'s' if len(drawn) > 1 else ''} {listed(list(drawn))}{_calibration_fit(unit, corpus)}."
+            for (windows, length, corpus), drawn in seeds.items()]
 
 
 def _calibration_fit(unit: Unit, corpus: str) -> str:
@@ -118,9 +125,12 @@ def _calibration_fit(unit: Unit, corpus: str) -> str:
 
 
 def _model_notes(unit: Unit, table: Table) -> list[str]:
-    return [f"Model: {unit.model_title(model)}"
-            + ("." if unit.published_name(model) else "; no paper prints numbers for it.")
-            for model in dict.fromkeys(line.row.model for line in table.lines)]
+    notes = []
+    for model in dict.fromkeys(line.row.model for line in table.lines):
+        printed = "" if unit.published_name(model) else "; no paper prints numbers for it"
+        remark = unit.info.get("model_notes", {}).get(model)
+        notes.append(f"Model: {unit.model_title(model)}{printed}." + (f" {remark}" if remark else ""))
+    return notes
 
 
 def _basis_notes(spec: dict[str, Any], records: pd.DataFrame) -> list[str]:

@@ -10,12 +10,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reprune.analysis import style
+from reprune.analysis import palette, style
 from reprune.analysis.allocation import layers_of, sparsity
 from reprune.analysis.samples import Undecided
 from reprune.analysis.unit import Row, Unit
 
-BODY = 3.2
+BODY, PITCH = 3.2, 3.6
 MAP_BOX, BAR_BOX, SCALE_BOX = (0.82, 0.0, 4.55, 2.2), (5.53, 0.0, 1.36, 2.2), (0.82, 2.74, 1.65, 0.09)
 
 
@@ -30,10 +30,10 @@ def draw_allocation(unit: Unit, spec: dict[str, Any]) -> tuple[Figure, pd.DataFr
     names = " and ".join(dict.fromkeys(row.name for row, _ in found))
     figure = style.new_figure(
         spec["title"], f"{names}: share of zeros in each layer, counted on the checkpoint",
-        style.origin(unit, [row.model for row, _ in found]), BODY * len(found))
+        style.origin(unit, [row.model for row, _ in found]), BODY + PITCH * (len(found) - 1))
     for index, (row, layers) in enumerate(found):
         title = f"{row.name}, {unit.model_title(row.model)}" if len(found) > 1 else ""
-        _panel(figure, index * BODY, title, layers, row.target_requested)
+        _panel(figure, index * PITCH, title, layers, row.target_requested)
     return figure, pd.concat([_data(row, layers) for row, layers in found], ignore_index=True)
 
 
@@ -71,7 +71,7 @@ def _heat_map(axes: Axes, shares: pd.DataFrame, target: float, limit: float) -> 
     """``shares``: (projections, blocks). Colours are centred on the target."""
     image = axes.pcolormesh(np.arange(shares.shape[1] + 1), np.arange(shares.shape[0] + 1), shares,
                             cmap="PuOr_r", vmin=target - limit, vmax=target + limit,
-                            edgecolor=style.PAPER, linewidth=0.6)
+                            edgecolor=palette.PAPER, linewidth=0.6)
     axes.set_yticks(np.arange(len(shares)) + 0.5, [name.rpartition(".")[2] for name in shares.index])
     every = max(1, shares.shape[1] // 10)
     axes.set_xticks(np.arange(0, shares.shape[1], every) + 0.5, [str(b) for b in shares.columns[::every]])
@@ -85,12 +85,12 @@ def _heat_map(axes: Axes, shares: pd.DataFrame, target: float, limit: float) -> 
 def _bars(axes: Axes, means: pd.Series, target: float) -> None:
     """Each projection's deviation from the target in percentage points, in the rows of the map."""
     away = 100 * (means.to_numpy() - target)
-    axes.barh(np.arange(len(means)) + 0.5, away, height=0.62, color=style.GRID)
-    axes.axvline(0, color=style.MUTED, linewidth=1)
+    axes.barh(np.arange(len(means)) + 0.5, away, height=0.62, color=palette.GRID)
+    axes.axvline(0, color=palette.MUTED, linewidth=1)
     reach = max(0.5, float(np.abs(away).max())) * 1.2
     for at, (by, share) in enumerate(zip(away, means, strict=True)):
         axes.text(1.03, at + 0.5, f"{share:.1%}", va="center", fontsize=9,
                   transform=axes.get_yaxis_transform())
-        axes.plot(by, at + 0.5, "o", color=style.INK, markersize=4.5)
+        axes.plot(by, at + 0.5, "o", color=palette.INK, markersize=4.5)
     axes.set(ylim=(len(means), 0), xlim=(-reach, reach), yticks=[], xlabel="Mean − target (points)")
     axes.spines["left"].set_visible(False)

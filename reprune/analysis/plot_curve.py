@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reprune.analysis import style
+from reprune.analysis import palette, style
+from reprune.analysis.labels import label_ends
 from reprune.analysis.measurements import Quantity, fact, measure
 from reprune.analysis.names import FACT_TITLES, metric_title, task_title
 from reprune.analysis.unit import Row, Unit
@@ -50,7 +51,7 @@ def draw_curve(unit: Unit, spec: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
     """Draw the plot, a panel for each model; returns it with its data."""
     data = points(unit, spec)
     figure = style.new_figure(spec["title"], f"{subject(unit, spec)}; {bars(data)}",
-                              footnote(unit, spec, data), style.BODY * data.model.nunique())
+                              footnote(unit, spec, data), style.body_height(data))
     for axes, part in style.panels(unit, figure, data, BOX):
         _panel(axes, spec, part)
     return figure, data
@@ -59,14 +60,15 @@ def draw_curve(unit: Unit, spec: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
 def _panel(axes: Axes, spec: dict[str, Any], data: pd.DataFrame) -> None:
     axes.set(xlabel=axis_title(spec["x"]), ylabel=value_title(spec))
     curves = data[~data.dense & data.x.notna()]
+    ranks = palette.ranks(curves)
     for label, group in curves.groupby("label", sort=False):
-        _one_line(axes, group, style.line(_rank(curves, label)))
+        _one_line(axes, group[group.status == "ok"].sort_values("x"), ranks[label])
     references = data[(data.status == "ok") & ((data.label == spec.get("reference"))
                                                | (data.method == spec.get("reference")))]
     for row in references.itertuples():
-        axes.axhline(row.value, color=style.MUTED, linewidth=1.3, linestyle=style.line(1), zorder=1)
+        axes.axhline(row.value, color=palette.MUTED, linewidth=1.3, linestyle=palette.line(1), zorder=1)
     _scale(axes, spec, curves)
-    _label(axes, curves[curves.status == "ok"], references)
+    _label(axes, curves[curves.status == "ok"], ranks, references)
     _mark_diverged(axes, curves)
 
 
@@ -82,7 +84,7 @@ def value_title(spec: dict[str, Any]) -> str:
 
 
 def footnote(unit: Unit, spec: dict[str, Any], data: pd.DataFrame) -> str:
-    return "\n".join([style.origin(unit, data.model, spec["protocol"], spec["task"]), *lost(data)])
+    return "\n".join([style.origin(unit, data.model, spec["protocol"], [spec["task"]]), *lost(data)])
 
 
 def bars(data: pd.DataFrame) -> str:
@@ -98,31 +100,25 @@ def lost(data: pd.DataFrame) -> list[str]:
     return ["Not drawn: " + "; ".join(words)] if words else []
 
 
-def _rank(curves: pd.DataFrame, label: str) -> int:
-    """The place of a label among those of its method: it decides the line style."""
-    method = curves[curves.label == label].method.iloc[0]
-    return list(curves[curves.method == method].label.unique()).index(label)
-
-
-def _one_line(axes: Axes, group: pd.DataFrame, dashes: Any) -> None:
-    good = group[group.status == "ok"].sort_values("x")
+def _one_line(axes: Axes, good: pd.DataFrame, rank: int) -> None:
     if len(good):
         method = good.method.iloc[0]
         axes.errorbar(good.x, good.value, yerr=good.stderr.astype(float).fillna(0.0), elinewidth=1.2,
-                      color=style.colour(method), marker=style.marker(method), linestyle=dashes, capsize=2.5,
-                      markeredgecolor=style.PAPER, markeredgewidth=0.8)
+                      color=palette.colour(method, rank), marker=palette.marker(method),
+                      linestyle=palette.line(rank), capsize=2.5, markeredgecolor=palette.PAPER,
+                      markeredgewidth=0.8)
 
 
-def _label(axes: Axes, good: pd.DataFrame, references: pd.DataFrame) -> None:
+def _label(axes: Axes, good: pd.DataFrame, ranks: dict[str, int], references: pd.DataFrame) -> None:
     """Names at the right edge, or behind the last point of a line that ends before it."""
     ends = good.sort_values("x").groupby("label", sort=False).tail(1)
+    shades = {row.label: palette.colour(row.method, ranks[row.label]) for row in ends.itertuples()}
     at_edge = ends[ends.x == good.x.max()]
-    style.label_ends(axes, [
-        *((row.value, row.label, style.colour(row.method)) for row in at_edge.itertuples()),
-        *((row.value, row.label, style.MUTED) for row in references.itertuples())])
+    label_ends(axes, [*((row.value, row.label, shades[row.label]) for row in at_edge.itertuples()),
+                      *((row.value, row.label, palette.MUTED) for row in references.itertuples())])
     for row in ends[ends.x < good.x.max()].itertuples():
         axes.annotate(row.label, (row.x, row.value), xytext=(9, 0), textcoords="offset points", va="center",
-                      color=style.colour(row.method), fontsize=9.5, fontweight="bold")
+                      color=shades[row.label], fontsize=9.5, fontweight="bold")
 
 
 def _scale(axes: Axes, spec: dict[str, Any], curves: pd.DataFrame) -> None:
@@ -142,4 +138,4 @@ def _mark_diverged(axes: Axes, curves: pd.DataFrame) -> None:
         for height, row in enumerate(group.itertuples()):
             axes.annotate(f"{row.label} diverged ↑", (x, 1.0), xycoords=("data", "axes fraction"),
                           xytext=(0, 5 + 11 * height), textcoords="offset points", ha="center", va="bottom",
-                          fontsize=8, color=style.colour(row.method))
+                          fontsize=8, color=palette.colour(row.method))

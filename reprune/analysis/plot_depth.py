@@ -8,11 +8,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from reprune.analysis import style
+from reprune.analysis import palette, style
+from reprune.analysis.labels import label_ends
+from reprune.analysis.measurements import Quantity
 from reprune.analysis.names import counted
 from reprune.analysis.plot_curve import BOX, subject, value_title
-from reprune.analysis.samples import Samples, Undecided, Wanted, samples
+from reprune.analysis.samples import Samples, Undecided, samples
 from reprune.analysis.unit import Unit
 
 
@@ -22,12 +25,13 @@ def draw_depth(unit: Unit, spec: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
     if not known:
         raise Undecided("; ".join(reasons))
     data = pd.concat([_by_block(found) for found in known], ignore_index=True)
+    tasks = unit.items.loc[(unit.items.protocol_name == spec["protocol"]).fillna(False), "task"].unique()
     windows = counted(int(data.windows.min()), "held-out window")
     figure = style.new_figure(
         spec["title"], f"{subject(unit, spec)}; mean over {windows}, band: ± standard error",
-        "\n".join([style.origin(unit, data.model, spec["protocol"]),
-                   *(["Not drawn: " + "; ".join(reasons)] if reasons else [])]),
-        style.BODY * data.model.nunique())
+        "\n".join([style.origin(unit, data.model, spec["protocol"], tasks),
+                   *(["Not drawn: " + "; ".join(dict.fromkeys(reasons))] if reasons else [])]),
+        style.body_height(data))
     for axes, part in style.panels(unit, figure, data, BOX):
         _panel(axes, spec, part)
     return figure, data
@@ -36,25 +40,30 @@ def draw_depth(unit: Unit, spec: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
 def _panel(axes: Axes, spec: dict[str, Any], data: pd.DataFrame) -> None:
     axes.set(xlabel="Decoder block", ylabel=value_title(spec),
              xlim=(data.block.min() - 0.4, data.block.max() + 0.4))
-    for rank, (_, group) in enumerate(data.groupby(["label", "target"], sort=False)):
-        _one_method(axes, group, rank)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ranks = palette.ranks(data)
+    for place, ((label, _), group) in enumerate(data.groupby(["label", "target"], sort=False)):
+        _one_method(axes, group, ranks[label], place)
     if spec.get("log_y"):
         style.log_scale(axes.yaxis)
     else:
         axes.set_ylim(bottom=0.0)
     several = data.target.nunique() > 1
-    style.label_ends(axes, [
-        (row.value, f"{row.label} {row.target}" if several else row.label, style.colour(row.method))
+    label_ends(axes, [
+        (row.value, f"{row.label} {row.target}" if several else row.label,
+         palette.colour(row.method, ranks[row.label]))
         for row in data[data.block == data.block.max()].itertuples()])
 
 
-def _one_method(axes: Axes, group: pd.DataFrame, rank: int) -> None:
-    """A line with its band; markers stand at other blocks for every ``rank``, so that none hides another."""
+def _one_method(axes: Axes, group: pd.DataFrame, rank: int, place: int) -> None:
+    """A line with its band; each line has its markers at other blocks, so that none hides another."""
     method = group.method.iloc[0]
-    axes.plot(group.block, group.value, color=style.colour(method), marker=style.marker(method),
-              markevery=(2 + rank, 7), markeredgecolor=style.PAPER, markeredgewidth=0.9)
-    axes.fill_between(group.block, group.value - group.stderr, group.value + group.stderr,
-                      color=style.colour(method), alpha=0.18, linewidth=0)
+    shade = palette.colour(method, rank)
+    axes.plot(group.block, group.value, color=shade, linestyle=palette.line(rank),
+              marker=palette.marker(method), markevery=(2 + place, 7), markeredgecolor=palette.PAPER,
+              markeredgewidth=0.9)
+    axes.fill_between(group.block, group.value - group.stderr, group.value + group.stderr, color=shade,
+                      alpha=0.18, linewidth=0)
 
 
 def _known(unit: Unit, spec: dict[str, Any]) -> tuple[list[Samples], list[str]]:
@@ -63,7 +72,7 @@ def _known(unit: Unit, spec: dict[str, Any]) -> tuple[list[Samples], list[str]]:
     for name in spec["methods"]:
         for row in unit.select(spec["experiment"], name, spec.get("target")):
             try:
-                found = samples(unit, row, Wanted(spec["protocol"], spec["metric"]))
+                found = samples(unit, row, Quantity.of(spec))
             except Undecided as reason:
                 reasons.append(str(reason))
                 continue

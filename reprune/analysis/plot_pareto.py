@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reprune.analysis import style
+from reprune.analysis import palette, style
+from reprune.analysis.labels import label_points
 from reprune.analysis.names import FACT_TITLES
 from reprune.analysis.plot_curve import axis_title, bars, footnote, points, subject, value_title
 from reprune.analysis.unit import Unit
@@ -26,7 +27,7 @@ def draw_pareto(unit: Unit, spec: dict[str, Any]) -> tuple[Figure, pd.DataFrame]
     data = data.assign(x=data.x.astype(float) * factor, front=False)
     figure = style.new_figure(
         spec["title"], f"{subject(unit, spec)}; {bars(data)}; dotted: best at no more cost",
-        footnote(unit, spec, data), style.BODY * data.model.nunique())
+        footnote(unit, spec, data), style.body_height(data))
     for axes, part in style.panels(unit, figure, data, BOX):
         drawn = part[~part.dense & part.x.notna() & (part.status == "ok")].sort_values("x")
         best = front(drawn, unit.higher_is_better(spec["metric"]))
@@ -39,14 +40,14 @@ def _panel(axes: Axes, spec: dict[str, Any], drawn: pd.DataFrame, best: pd.DataF
            dense: pd.DataFrame) -> None:
     axes.grid(axis="x")
     axes.set(xlabel=axis_title(spec["x"]), ylabel=value_title(spec))
-    axes.step(best.x, best.value, where="post", color=style.MUTED, linewidth=1.2, linestyle=style.line(2),
+    axes.step(best.x, best.value, where="post", color=palette.MUTED, linewidth=1.2, linestyle=palette.line(2),
               zorder=1)
     _points(axes, drawn)
     _dense(axes, dense)
     _scale(axes, spec, drawn)
     several = drawn.target.nunique() > 1
-    style.label_points(axes, [
-        (p.x, p.value, f"{p.label} {p.target}" if several else p.label, style.colour(p.method))
+    label_points(axes, [
+        (p.x, p.value, f"{p.label} {p.target}" if several else p.label, palette.colour(p.method))
         for p in drawn.itertuples()])
 
 
@@ -60,8 +61,8 @@ def front(points: pd.DataFrame, higher: bool) -> pd.DataFrame:
 def _points(axes: Axes, drawn: pd.DataFrame) -> None:
     for point in drawn.itertuples():
         axes.errorbar(point.x, point.value, yerr=0.0 if pd.isna(point.stderr) else point.stderr,
-                      color=style.colour(point.method), marker=style.marker(point.method), markersize=8,
-                      elinewidth=1.3, capsize=3, markeredgecolor=style.PAPER, markeredgewidth=0.9)
+                      color=palette.colour(point.method), marker=palette.marker(point.method), markersize=8,
+                      elinewidth=1.3, capsize=3, markeredgecolor=palette.PAPER, markeredgewidth=0.9)
 
 
 def _scale(axes: Axes, spec: dict[str, Any], drawn: pd.DataFrame) -> None:
@@ -78,7 +79,7 @@ def _scale(axes: Axes, spec: dict[str, Any], drawn: pd.DataFrame) -> None:
 def _dense(axes: Axes, dense: pd.DataFrame) -> None:
     """A line at the dense model's quality, which costs nothing to compress."""
     for row in dense.itertuples():
-        axes.axhline(row.value, color=style.MUTED, linewidth=1.3, linestyle=style.line(1), zorder=1)
+        axes.axhline(row.value, color=palette.MUTED, linewidth=1.3, linestyle=palette.line(1), zorder=1)
         axes.annotate(row.label, (1.0, row.value), xycoords=("axes fraction", "data"), xytext=(0, 5),
-                      textcoords="offset points", ha="right", color=style.MUTED, fontsize=9.5,
+                      textcoords="offset points", ha="right", color=palette.MUTED, fontsize=9.5,
                       fontweight="bold")

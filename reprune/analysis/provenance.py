@@ -23,9 +23,10 @@ def protocols_called(unit: Unit, name: str) -> dict[str, dict[str, Any]]:
 
 
 def settings_of(content: dict[str, Any]) -> str:
-    """The plain settings of a protocol in one line: ``window 512, windows 12``."""
+    """The plain settings of a protocol in one line: ``unit token, window 512, windows 12``."""
     return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in content.items()
-                     if key not in ("name", "suite", "version") and isinstance(value, (str, int, float)))
+                     if key not in ("name", "suite", "title", "version")
+                     and isinstance(value, (str, int, float)))
 
 
 def sources_of(unit: Unit, protocol: str, task: str) -> list[dict[str, Any]]:

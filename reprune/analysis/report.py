@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from reprune.analysis.claims import check_claims
 from reprune.analysis.evidence import FAILS, HOLDS, UNDECIDED
@@ -19,9 +19,9 @@ from reprune.analysis.formats import duration
 from reprune.analysis.markup import to_html
 from reprune.analysis.names import counted
 from reprune.analysis.notes import origin_notes, reading_notes
+from reprune.analysis.palette import GRID, INK, MUTED, PAPER
 from reprune.analysis.plots import svg
 from reprune.analysis.provenance import fit, settings_of
-from reprune.analysis.style import GRID, INK, MUTED, PAPER
 from reprune.analysis.table import build_table
 from reprune.analysis.tables import anchor
 from reprune.analysis.unit import Row, Run, Unit
@@ -40,16 +40,21 @@ def write_report(units: list[Unit], summary: dict[str, Any], path: Path) -> None
     """
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined,
                               autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(duration=duration, counted=counted)
+    environment.filters.update(duration=duration, counted=counted, code=code)
     sections = [_section(unit, path.parent) for unit in units]
     runs = {row["run_id"] for section in sections for row in section["rows"] if row["run_id"]}
     page = environment.get_template("report.html.j2").render(
         summary=summary, sections=sections, runs=len(runs), verdicts=VERDICTS,
         counts=_count([claim for section in sections for claim in section["claims"]]),
         models=list(dict.fromkeys(title for unit in units for title in _models(unit))),
-        sources=_sources(units))
+        sources=_sources(units), scale_title=units[0].info.get("scale_title"))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
+
+
+def code(text: str) -> Markup:
+    """Escaped text with `` `words` `` between backquotes set as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _section(unit: Unit, beside: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from reprune.analysis.measurements import item_metric
+from reprune.analysis.measurements import Quantity, item_metric
 from reprune.analysis.unit import Row, Run, Unit
 
 
@@ -17,29 +17,19 @@ class Undecided(Exception):
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which items: a metric by a protocol (name without version), on ``task`` or on all its tasks."""
-
-    protocol: str
-    metric: str
-    task: str | None = None
-    variant: str | None = None
-
-
-@dataclass(frozen=True)
 class Samples:
-    """A row's items by seed, frames of (task, item) by part; no frames if every or any seed diverged."""
+    """A row's items by seed, frames of (task, item) by part; no frames if a seed diverged."""
 
     row: Row
     by_seed: dict[int, pd.DataFrame]
     diverged: bool = False
 
 
-def samples(unit: Unit, row: Row, wanted: Wanted) -> Samples:
+def samples(unit: Unit, row: Row, wanted: Quantity) -> Samples:
     """The items of a row. Raises :class:`Undecided` if none of its runs has any."""
-    frames = {run.seed: _items(unit, run, wanted) for run in row.runs}
     if any(_diverged(unit, run, wanted) for run in row.runs):
         return Samples(row, {}, diverged=True)
+    frames = {run.seed: _items(unit, run, wanted) for run in row.runs}
     known = {seed: frame for seed, frame in frames.items() if len(frame)}
     if not known:
         raise Undecided(f"{row.name}: {_why_missing(unit, row.runs[0], wanted)}")
@@ -73,7 +63,7 @@ def _shared_seeds(columns: Sequence[Samples]) -> list[int]:
     return shared
 
 
-def _items(unit: Unit, run: Run, wanted: Wanted) -> pd.DataFrame:
+def _items(unit: Unit, run: Run, wanted: Quantity) -> pd.DataFrame:
     items = unit.items_of(run.run_id)
     chosen = items[(items.protocol_name == wanted.protocol)
                    & (items.metric == item_metric(wanted.metric, wanted.variant))]
@@ -83,20 +73,20 @@ def _items(unit: Unit, run: Run, wanted: Wanted) -> pd.DataFrame:
         index=["task", "item"], columns="part", values="value").sort_index()
 
 
-def _records(unit: Unit, run: Run, wanted: Wanted) -> pd.DataFrame:
+def _records(unit: Unit, run: Run, wanted: Quantity) -> pd.DataFrame:
     records = unit.records_of(run.run_id)
     same_protocol = records.protocol_name.isna() | (records.protocol_name == wanted.protocol).fillna(False)
     same_task = records.task.isna() | (records.task == wanted.task) if wanted.task else True
     return records[same_protocol & same_task]
 
 
-def _diverged(unit: Unit, run: Run, wanted: Wanted) -> bool:
+def _diverged(unit: Unit, run: Run, wanted: Quantity) -> bool:
     records = _records(unit, run, wanted)
     infinite = (records.metric == wanted.metric) & np.isinf(records.value.astype(float))
     return bool(((records.status == "diverged") | infinite).any())
 
 
-def _why_missing(unit: Unit, run: Run, wanted: Wanted) -> str:
+def _why_missing(unit: Unit, run: Run, wanted: Quantity) -> str:
     if run.status == "skipped":
         return f"skipped ({run.reason})"
     records = _records(unit, run, wanted)

@@ -1,37 +1,22 @@
-"""The look of all plots: one palette by method, quiet axes, titles to the left, text kept as text."""
+"""The look of all plots: quiet axes, titles to the left, where the numbers come from below."""
 
 from __future__ import annotations
 
-import hashlib
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from reprune.analysis.formats import SCIENTIFIC_FROM, plain, rounded
 from reprune.analysis.names import task_title
+from reprune.analysis.palette import GRID, INK, MUTED, PAPER
 from reprune.analysis.provenance import fit, protocols_called, sources_of
 from reprune.analysis.unit import Unit
-
-INK, MUTED, GRID, PAPER = "#22282e", "#6a737c", "#dfe3e7", "#ffffff"
-"""The four neutral colours; the report swaps them for its own so that plots follow dark and light."""
-
-COLOURS = {
-    "dense": MUTED, "magnitude": "#9a8c7a", "wanda": "#1783c8", "sparsegpt": "#ee8f22", "besa": "#d63d6e",
-    "shortgpt": "#33a6c4", "llm_pruner": "#117a65", "sheared_llama": "#7d5ba6", "grasp": "#b0a12c",
-    "flop": "#5c6bc0", "cap": "#a0522d", "voita_heads": "#45a25a", "gradual_pruning": "#d474b5",
-}
-MARKERS = {
-    "dense": "_", "magnitude": "s", "wanda": "o", "sparsegpt": "D", "besa": "^", "shortgpt": "v",
-    "llm_pruner": "P", "sheared_llama": "X", "grasp": "p", "flop": "h", "cap": "<", "voita_heads": ">",
-    "gradual_pruning": "d",
-}
-LINES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans", "font.size": 9.5, "svg.fonttype": "none", "axes.edgecolor": MUTED,
@@ -44,28 +29,10 @@ STYLE: dict[str, Any] = {
     "axes.unicode_minus": True, "path.simplify": False,
 }
 
-WIDTH, HEAD, BODY, MARGIN = 7.6, 0.9, 3.5, 0.14
-"""Inches: the figure's width, its two lines of title, the body of axes with their labels, the margin."""
+WIDTH, HEAD, BODY, PITCH, MARGIN = 7.6, 0.9, 3.5, 3.85, 0.14
+"""Inches: the figure's width, its two lines of title, axes with their labels, from one panel to the next,
+and the margin."""
 FOOTNOTE_CHARACTERS = 122
-
-
-def colour(method: str) -> str:
-    """The colour of a method, the same in all plots; methods without one get theirs from their name."""
-    return COLOURS.get(method) or _stable_choice(method, list(COLOURS.values())[1:])
-
-
-def marker(method: str) -> str:
-    """The marker of a method, so that colour is never the only difference."""
-    return MARKERS.get(method) or _stable_choice(method, list(MARKERS.values())[1:])
-
-
-def line(index: int) -> Any:
-    """The line style of the ``index``-th row of one method."""
-    return LINES[index % len(LINES)]
-
-
-def _stable_choice(name: str, options: list[str]) -> str:
-    return options[hashlib.sha256(name.encode()).digest()[0] % len(options)]
 
 
 def new_figure(title: str, subtitle: str, footnote: str, body: float = BODY) -> Figure:
@@ -86,12 +53,17 @@ def add_axes(figure: Figure, left: float, top: float, width: float, height: floa
     return figure.add_axes((left / across, 1 - (HEAD + top + height) / down, width / across, height / down))
 
 
+def body_height(data: pd.DataFrame) -> float:
+    """The height that the panels of ``data``, one for each model, need."""
+    return BODY + PITCH * (data.model.nunique() - 1)
+
+
 def panels(unit: Unit, figure: Figure, data: pd.DataFrame, box: tuple[float, float, float, float],
            ) -> Iterator[tuple[Axes, pd.DataFrame]]:
     """Axes and data of each model, one below the other; with several, each under its title."""
     left, top, width, height = box
     for index, (model, part) in enumerate(data.groupby("model", sort=False)):
-        axes = add_axes(figure, left, top + index * BODY, width, height)
+        axes = add_axes(figure, left, top + index * PITCH, width, height)
         if data.model.nunique() > 1:
             axes.set_title(unit.model_title(str(model)), loc="left", fontsize=10, fontweight="bold")
         quiet(axes)
@@ -104,11 +76,19 @@ def wrap(text: str) -> list[str]:
 
 
 def log_scale(axis: Axis) -> None:
-    """Make an axis logarithmic, labelled at 1, 2 and 5 of each decade in plain numbers."""
+    """Make an axis logarithmic, with labels as dense as its range allows."""
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    low, high = axis.get_view_interval()
+    steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0) if high / low < 5 else (1.0, 2.0, 5.0)
+    axis.set_major_locator(LogLocator(subs=(1.0,) if high / low > 1000 else steps))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
     axis.set_minor_formatter(NullFormatter())
+
+
+def _tick(value: float) -> str:
+    """``1,000`` or ``10⁵``."""
+    text = f"{value:,g}" if value < SCIENTIFIC_FROM else plain(rounded(value))
+    return text.replace("1.00×", "").replace(".00×", "×")
 
 
 def quiet(axes: Axes) -> None:
@@ -117,55 +97,10 @@ def quiet(axes: Axes) -> None:
     axes.spines["left"].set_visible(False)
 
 
-def origin(unit: Unit, models: Iterable[str], protocol: str | None = None, task: str | None = None) -> str:
+def origin(unit: Unit, models: Iterable[str], protocol: str | None = None, tasks: Iterable[str] = ()) -> str:
     """Where the numbers come from, in one or two lines: models, scale, protocol; the text and its fit."""
     words = [", ".join(map(unit.model_title, dict.fromkeys(models))), f"scale {unit.info['scale']}"]
     words += list(protocols_called(unit, protocol)) if protocol else []
     texts = [f"Text of {task_title(task)}: {source['source']} ({fit(source)})"
-             for source in (sources_of(unit, protocol, task) if protocol and task else [])]
+             for task in tasks for source in sources_of(unit, protocol or "", task)]
     return "\n".join([" · ".join(words), *texts])
-
-
-def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]], gap: float = 0.065) -> None:
-    """Write labels to the right of the axes at data heights (height, text, colour), kept apart."""
-    to_axes = axes.transData + axes.transAxes.inverted()
-    heights = [to_axes.transform((axes.get_xlim()[0], height))[1] for height, _, _ in labels]
-    for place, (_, text, shade) in zip(apart(heights, gap), labels, strict=True):
-        axes.annotate(text, (1.0, place), xycoords="axes fraction", xytext=(9, 0), color=shade,
-                      textcoords="offset points", va="center", fontsize=9.5, fontweight="bold",
-                      annotation_clip=False)
-
-
-def apart(heights: Sequence[float], gap: float) -> list[float]:
-    """``heights`` moved as little as pairs need to be ``gap`` apart, order kept."""
-    order = np.argsort(heights, kind="stable")
-    placed = [heights[i] for i in order]
-    for _ in range(50):
-        for i in range(len(placed) - 1):
-            lack = gap - (placed[i + 1] - placed[i])
-            if lack > 1e-9:
-                placed[i] -= lack / 2
-                placed[i + 1] += lack / 2
-    result = [0.0] * len(placed)
-    for place, i in zip(placed, order, strict=True):
-        result[i] = float(place)
-    return result
-
-
-def label_points(axes: Axes, labels: Sequence[tuple[float, float, str, str]]) -> None:
-    """Write labels (x, y, text, colour) beside their points, on the first side where nothing is yet."""
-    spots = axes.transData.transform([(x, y) for x, y, _, _ in labels]) * 72 / axes.figure.dpi
-    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in spots]
-    for (x, y, text, shade), spot in zip(labels, spots, strict=True):
-        half = 3.1 * len(text)
-        sides = [(0, -16), (half + 10, -4), (-half - 10, -4), (0, 8), (0, -28), (0, 20)]
-        boxes = [(spot[0] + dx - half, spot[1] + dy, spot[0] + dx + half, spot[1] + dy + 9)
-                 for dx, dy in sides]
-        free = next((i for i, box in enumerate(boxes) if not any(_overlap(box, t) for t in taken)), 0)
-        taken.append(boxes[free])
-        axes.annotate(text, (x, y), xytext=sides[free], textcoords="offset points", ha="center", color=shade,
-                      fontsize=9.5, fontweight="bold")
-
-
-def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

@@ -129,12 +129,18 @@ def _fact(unit: Unit, name: str, row: Row) -> Measurement | None:
 
 
 def _heads(unit: Unit, rows: tuple[Row, ...]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Headings and texts of the leading columns; target and model only where they tell rows apart."""
-    targets = len({r.target for r in rows if not r.dense}) > 1
-    models = len({r.model for r in rows}) > 1
-    heads = ("Method", *(["Target"] if targets else []), *(["Model"] if models else []))
-    return heads, [(r.label, *([r.target] if targets else []),
-                    *([unit.model_title(r.model)] if models else [])) for r in rows]
+    """Headings and texts of the leading columns; all but the first only where they tell rows apart."""
+    texts = {
+        "Method": [row.label for row in rows],
+        "Target": [row.target for row in rows],
+        "Model": [unit.model_title(row.model) for row in rows],
+        "Settings": [", ".join(f"{key} {value}" for key, value in row.settings.items()) for row in rows],
+    }
+    alike = len(set(zip(texts["Method"], texts["Target"], texts["Model"], strict=True))) < len(rows)
+    shown = {"Method": True, "Target": len({row.target for row in rows if not row.dense}) > 1,
+             "Model": len({row.model for row in rows}) > 1, "Settings": alike}
+    heads = tuple(head for head in texts if shown[head])
+    return heads, list(zip(*(texts[head] for head in heads), strict=True))
 
 
 def _best(rows: tuple[Row, ...], columns: tuple[Column, ...], read: list[list[Measurement | None]],

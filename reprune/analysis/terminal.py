@@ -29,7 +29,8 @@ def print_tables(units: list[Unit], stream: TextIO) -> None:
 
 def table_lines(table: Table) -> list[str]:
     """The table in lines of at most 100 characters; columns that do not fit are named below it."""
-    heads = [[head, *(line.heads[i] for line in table.lines)] for i, head in enumerate(table.heads)]
+    heads = [[head, *(textwrap.shorten(line.heads[i], 28, placeholder="…") for line in table.lines)]
+             for i, head in enumerate(table.heads)]
     columns = [[column.title + " ", *(_cell(line, i) for line in table.lines)]
                for i, column in enumerate(table.columns)]
     left = ["  ".join(text.ljust(max(map(len, head))) for text, head in zip(row, heads, strict=True))

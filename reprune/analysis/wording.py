@@ -7,7 +7,7 @@ from typing import Any
 
 from reprune.analysis.evidence import Part
 from reprune.analysis.formats import fixed, places
-from reprune.analysis.names import FACT_TITLES, counted, listed, metric_title, runs_in_words, task_title
+from reprune.analysis.names import FACT_TITLES, counted, listed, metric_noun, runs_in_words, task_title
 from reprune.analysis.unit import Unit
 
 SENTENCES = {
@@ -40,7 +40,7 @@ def _word(unit: Unit, check: dict[str, Any], key: str) -> str:
     if key == "tasks":
         return listed([task_title(task) for task in value])
     if key == "metric":
-        return metric_title(value) if value.isupper() else metric_title(value).lower()
+        return metric_noun(value)
     if key == "share":
         return f"{value:.0%}"
     return FACT_TITLES[value].title if key == "fact" else str(value)
@@ -61,8 +61,10 @@ def figures(part: Part) -> str:
     text = _estimate(part)
     if part.what.startswith("log-perplexity of"):
         text += f", perplexity × {math.exp(part.estimate):.3f}"
-    return text + (f", {'at most' if part.at_most else 'at least'} {part.threshold:g} asked" if part.threshold
-                   else "")
+    if part.threshold:
+        bound = "at most" if part.at_most else "at least" if part.low is None else "more than"
+        text += f", {bound} {part.threshold:g} asked"
+    return text
 
 
 def basis(check: dict[str, Any], part: Part) -> str:

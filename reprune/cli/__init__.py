@@ -53,7 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
     methods.add_argument("name", nargs="?", metavar="NAME", help="a method; left out: all of them")
     show = _command(commands, "show", _show, "what a paper's run will do, and its tables if it ran")
     show.add_argument("unit", metavar="UNIT", help="a paper, or one of its targets made on request")
-    show.add_argument("--scale", metavar="S", help="smoke, local, full or paper (default: the configured one)")
+    show.add_argument("--scale", metavar="S", help="smoke, local, full or paper (default: the configured)")
     new = _command(commands, "new", _new, "write the folder of a new method, a stub that works")
     new.add_argument("name", metavar="NAME", help="small letters, digits and underscores")
     new.add_argument("--folder", type=Path, metavar="DIR", help="where papers lie (default: papers)")

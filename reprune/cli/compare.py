@@ -8,6 +8,7 @@ from pathlib import Path
 from reprune.cli.text import ROOT, Refused
 from reprune.plan.paths import RESULTS
 from reprune.plan.problems import display_path
+from reprune.records.schema import COLUMNS
 
 RECORDS = "records.csv"
 
@@ -24,14 +25,18 @@ def compare(new: Path, reference: Path | None) -> int:
 
     try:
         return compare_records(file, other, sys.stdout)
-    except (ValueError, KeyError, AttributeError) as error:
-        raise Refused(f"{display_path(file)} cannot be compared with {display_path(other)}: {error}") from error
+    except ValueError as error:  # two values of one key; pandas then shows the rows in further lines
+        reason = str(error).splitlines()[0]
+        raise Refused(f"{display_path(file)} against {display_path(other)}: {reason}") from error
 
 
 def _records(path: Path) -> Path:
     file = path / RECORDS if path.is_dir() else path
     if not file.is_file():
         raise Refused(f"no file {display_path(file)}; records are written by snakemake --cores all")
+    with file.open(encoding="utf-8") as stream:
+        if not stream.readline().startswith(COLUMNS[0]):
+            raise Refused(f"{display_path(file)} is no records.csv: its first column is not {COLUMNS[0]}")
     return file
 
 

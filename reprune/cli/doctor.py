@@ -72,8 +72,9 @@ def _torch() -> Iterator[Finding]:
     except Exception as error:  # a broken installation raises many kinds
         yield Finding("torch", f"cannot be imported: {type(error).__name__}: {error}", broken=True)
         return
-    yield Finding("torch", f"{torch.__version__}, {counted(torch.get_num_threads(), 'thread')} if left alone, "
-                  f"{torch.backends.cpu.get_cpu_capability()} kernels")
+    kernels = torch.backends.cpu.get_cpu_capability()
+    yield Finding("torch", f"{torch.__version__}, {kernels} kernels, "
+                  f"{counted(torch.get_num_threads(), 'thread')} if left alone")
 
 
 def _processor() -> Finding:
@@ -87,18 +88,19 @@ def _git() -> Finding:
     head, dirty = commit()
     if head is None:
         return Finding("git", "no commit; records will name none")
-    return Finding("git", f"commit {head[:12]}" + (", changed since: records will say dirty" if dirty else ""))
+    return Finding("git", f"commit {head[:12]}" + (", files changed, so records say dirty" if dirty else ""))
 
 
 def _threads(plan: Plan) -> Finding:
     named = [f"{name}={os.environ[name]}" for name in THREAD_VARIABLES if name in os.environ]
-    return Finding("threads", f"{plan.threads} for each job, whatever is set outside ({', '.join(named) or 'nothing'})")
+    here = ", ".join(named) or "no variable set"
+    return Finding("threads", f"{plan.threads} for each job; in this shell {here}")
 
 
 def _evaluation(plan: Plan) -> Finding:
-    amx = "has" if evaluation_dtype("auto") == "bfloat16" else "lacks"
-    return Finding("evaluation", f"{plan.evaluate['dtype']} at scale {plan.scale}; the processor {amx} the tile "
-                   "instructions (amx_bf16) that make bfloat16 the faster one")
+    has = "has" if evaluation_dtype("auto") == "bfloat16" else "lacks"
+    return Finding("evaluation", f"{plan.evaluate['dtype']} at scale {plan.scale}; this processor {has} "
+                   "amx_bf16, without which bfloat16 is slower than float32")
 
 
 def _memory(plan: Plan) -> Finding:
@@ -120,7 +122,7 @@ def _disk(plan: Plan) -> Finding:
 
 def _sources(plan: Plan) -> Finding:
     mirror = f"mirror {plan.mirror}" if plan.mirror else "no mirror named"
-    return Finding("sources", f"{mirror}; the hub is {'not asked (offline)' if plan.inputs.offline else 'allowed'}")
+    return Finding("sources", f"{mirror}; {'offline' if plan.inputs.offline else 'the hub may be asked'}")
 
 
 def _inputs(plan: Plan) -> Iterator[Finding]:

@@ -27,8 +27,8 @@ def new_method(name: str, folder: Path | None = None) -> Path:
     with whole(folder / name) as temporary:
         temporary.mkdir()
         for template in sorted(TEMPLATES.glob("*.txt")):
-            text = template.read_text(encoding="utf-8")
-            write_text(temporary / template.stem, text.replace("@name@", name).replace("@Class@", _class(name)))
+            text = template.read_text(encoding="utf-8").replace("@name@", name)
+            write_text(temporary / template.stem, text.replace("@Class@", _class(name)))
     return folder / name
 
 

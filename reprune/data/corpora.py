@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,19 @@ def load_source(kind: str, spec: dict[str, Any], file: Path | None) -> list[str]
     """The documents of one source.
 
     ``file`` is the mirror's file or the package's archive. Raises :class:`FetchError` with the input's
-    name if the source does not give any documents.
+    name if it cannot be read or does not give any documents.
     """
     if kind == "made":
         return made_documents(spec["documents"], spec["sentences"], spec["seed"])
     if kind == "hub":
         return _hub_documents(spec)
     assert file is not None
-    texts = [file_text(file)] if kind == "mirror" else archive_texts(file, spec["member"])
-    documents = read_documents(spec, texts)
+    try:
+        texts = [file_text(file)] if kind == "mirror" else archive_texts(file, spec["member"])
+        documents = read_documents(spec, texts)
+    except (KeyError, ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise FetchError(f"{file.name} cannot be read by reader '{spec['reader']}': "
+                         f"{type(error).__name__}: {error}") from error
     if not documents:
         raise FetchError(f"{file.name} holds no documents for reader '{spec['reader']}'")
     return documents

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from reprune.data.packages import FetchError
+
 MIN_KEY = 100
 MIN_WIKI_WORDS = 20
 
@@ -40,7 +42,8 @@ def read_wiki(texts: list[str], spec: dict[str, Any]) -> list[str]:
 
 def read_jsonl(texts: list[str], spec: dict[str, Any]) -> list[str]:
     """The column ``spec['column']`` of the rows that equal ``spec['where']``, blank rows kept."""
-    rows = (json.loads(line) for text in texts for line in text.splitlines() if line)
+    # Not splitlines, which also cuts at characters that JSON strings may hold, such as U+2028.
+    rows = (json.loads(line) for text in texts for line in text.split("\n") if line.strip())
     return [row[spec["column"]] for row in rows
             if all(row[key] == value for key, value in spec.get("where", {}).items())]
 
@@ -61,7 +64,7 @@ def archive_texts(archive: Path, member: str) -> list[str]:
     with zipfile.ZipFile(archive) as opened:
         names = sorted(fnmatch.filter(opened.namelist(), member))
         if not names:
-            raise KeyError(f"{archive.name} has no member {member}")
+            raise FetchError(f"{archive.name} has no member {member}")
         return [opened.read(name).decode("utf-8", errors="replace") for name in names]
 
 

@@ -67,15 +67,18 @@ class ModelFolder:
 
     def link_into(self, target: Path) -> None:
         """Give every file of the folder a second name in ``target`` (which must exist)."""
-        for file in sorted(self.path.iterdir()):
-            if file.is_file() and not file.name.startswith("."):
-                link_or_copy(file.resolve(), target / file.name)
+        for file in self._visible():
+            link_or_copy(file.resolve(), target / file.name)
 
     def link_companions(self, target: Path) -> None:
         """The same for everything but weights: configuration and tokenizer."""
-        for file in sorted(self.path.iterdir()):
-            if file.is_file() and file.suffix != ".safetensors" and file.name != INDEX:
+        for file in self._visible():
+            if file.suffix != ".safetensors" and file.name != INDEX:
                 link_or_copy(file.resolve(), target / file.name)
+
+    def _visible(self) -> list[Path]:
+        """The files less hidden ones: Snakemake touches a time stamp of its own in every output folder."""
+        return [file for file in sorted(self.path.iterdir()) if file.is_file() and not file.name.startswith(".")]
 
     def hash(self) -> str:
         """12 hex characters over all weight files."""

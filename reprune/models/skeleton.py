@@ -122,7 +122,7 @@ class Skeleton:
 
         config = copy.deepcopy(self.config)
         config.num_hidden_layers = 1  # but all `layer_types`: masks and rotary tables are made per type
-        shell = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+        shell = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval().requires_grad_(False)
         output = {f"lm_head.{n}" for n, _ in shell.get_output_embeddings().named_parameters()}
         wanted = [name for name in self.rest_names() if name not in output]
         shell.load_state_dict(self.folder.read(wanted, torch.float32), strict=False)

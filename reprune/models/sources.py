@@ -18,7 +18,7 @@ from reprune.models.folder import SINGLE, ModelFolder
 
 FACTS = {"architecture": "model_type", "layers": "num_hidden_layers", "hidden_size": "hidden_size",
          "intermediate_size": "intermediate_size", "heads": "num_attention_heads",
-         "kv_heads": "num_key_value_heads", "vocab_size": "vocab_size",
+         "kv_heads": "num_key_value_heads", "head_dim": "head_dim", "vocab_size": "vocab_size",
          "tied_embeddings": "tie_word_embeddings"}
 
 
@@ -93,8 +93,8 @@ def _random(spec: dict[str, Any], facts: dict[str, Any], dtype: torch.dtype, tar
 
     config = LlamaConfig(
         **{attribute: facts[fact] for fact, attribute in FACTS.items() if fact != "architecture"},
-        head_dim=facts["head_dim"], max_position_embeddings=spec["max_position_embeddings"],
-        bos_token_id=0, eos_token_id=1, initializer_range=0.06)
+        max_position_embeddings=spec["max_position_embeddings"], bos_token_id=0, eos_token_id=1,
+        initializer_range=0.06)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec["seed"])
         model = LlamaForCausalLM(config)

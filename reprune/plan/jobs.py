@@ -60,7 +60,7 @@ class Jobs:
     def compress(self, run_id: str) -> str:
         run, compress = self.plan.runs[run_id], self.plan.compress
         return canonical({
-            "run": run.id, "label": run.label, "method_file": _relative(run.method.file),
+            "run": run.id, "label": f"compress {run.label}", "method_file": _relative(run.method.file),
             "settings": dataclasses.asdict(run.settings), "target": dataclasses.asdict(run.target),
             "dtype": run.model.dtype, "batch_size": compress["batch_size"], "store": str(paths.STORE),
             "failure": str(paths.failure_file(run.id)), "code": method_code(run.method.file)})
@@ -71,7 +71,7 @@ class Jobs:
                             "source": self.plan.corpora[corpus].label}
                    for suite in run.suites.values() for corpus in suite.corpora.values()}
         return canonical({
-            "run": run.id, "label": run.label, "model_id": run.model.id, "separator": run.model.separator,
+            "run": run.id, "label": f"evaluate {run.label}", "model_id": run.model.id, "separator": run.model.separator,
             "suites": [{"protocol": s.protocol, "content": s.content} for s in run.suites.values()],
             "corpora": corpora, "settings": dataclasses.asdict(run.settings), "columns": columns(run),
             "dtype": self.plan.evaluate["dtype"], "batch_size": self.plan.evaluate["batch_size"],
@@ -95,19 +95,28 @@ class Jobs:
                                        "rows": [_row(row) for row in rows]}
                                 for name, rows in unit.experiments.items()},
                 "sources": self._sources(runs),
-                "protocols": {s.protocol: {**s.content, "title": plan.protocol_titles[s.name]}
-                              for r in runs for s in r.suites.values()},
+                "protocols": self._protocols(runs),
                 "calibrations": {r.calibration.id: {
                     "corpus": r.calibration.corpus.name, "windows": r.calibration.windows,
                     "length": r.calibration.length, "seed": r.calibration.seed} for r in runs if r.calibration},
                 "command": self._command(unit.name)},
             "skipped": [self._skipped(unit.paper.data["id"], row) for rows in unit.experiments.values()
                         for row in rows if row.reason],
-            "runs": {r.id: columns(r) for r in runs}, "partial": plan.partial, "code": stage_code("collect")})
+            "runs": {r.id: columns(r) for r in runs}, "partial": plan.partial, "code": stage_code("collect"),
+            "label": f"collect {unit.name}"})
 
     def _command(self, unit: str) -> str:
         options = "" if self.plan.scale == "local" else f" --config scale={self.plan.scale}"
-        return f"snakemake --cores all {unit}{options}"
+        return f"snakemake --cores all {unit}".rstrip() + options
+
+    def _protocols(self, runs: list[Run]) -> dict[str, dict[str, Any]]:
+        """Every protocol of some runs with all the tasks that any of them measures."""
+        found: dict[str, dict[str, Any]] = {}
+        for suite in (suite for run in runs for suite in run.suites.values()):
+            known = found.setdefault(suite.protocol, {
+                **suite.content, "tasks": {}, "title": self.plan.protocol_titles[suite.name]})
+            known["tasks"].update(suite.content["tasks"])
+        return found
 
     def _sources(self, runs: list[Run]) -> list[dict[str, str]]:
         used = {c for r in runs for s in r.suites.values() for c in s.corpora.values()}
@@ -132,8 +141,7 @@ class Jobs:
 
     def report(self, units: list[str]) -> str:
         """The report of some units."""
-        command = "make tables" if len(units) > 1 and self.plan.scale == "local" else self._command(
-            units[0] if len(units) == 1 else "all")
+        command = self._command(units[0] if len(units) == 1 else "")
         return canonical({
             "units": [{"folder": str(paths.unit_folder(self.plan.out, u)), "papers": self._papers(u)}
                       for u in units],

@@ -150,7 +150,11 @@ def _papers(folders: list[Path], problems: Problems) -> list[Source]:
                 problems.add(source.where("id"), f"another folder has a paper '{source.data['id']}' already")
             elif source is not None:
                 papers.append(source)
-    return papers
+    return sorted(papers, key=_takes_every_method)  # stable: the others keep their order
+
+
+def _takes_every_method(paper: Source) -> bool:
+    return any(e["methods"] == "all" for e in paper.data.get("experiments", {}).values())
 
 
 def _mirror(settings: dict, problems: Problems) -> Path | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from reprune.analysis.grammar import CHECKS, PLOTS, TABLE
+from reprune.plan.grammar import CHECKS, PLOTS, TABLE
 from reprune.plan.grid import Row
 from reprune.plan.problems import Problems, nearest
 from reprune.plan.source import Source

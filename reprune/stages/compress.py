@@ -16,7 +16,7 @@ from reprune.models.folder import ModelFolder
 from reprune.records.files import read_json, whole, write_json
 from reprune.records.progress import Progress
 from reprune.records.provenance import peak_rss_mb
-from reprune.records.store import Store
+from reprune.records.store import Store, sha256
 from reprune.stages.job import Job
 
 
@@ -29,9 +29,10 @@ def run(job: Job) -> None:
     windows = load_file(job.input["calibration"])["tokens"] if job.input.get("calibration") else None
     model_hash = read_json(Path(job.input["model_facts"]))["hash"]
     walk = Walk(ModelFolder(Path(job.input["model"])), Store(Path(spec["store"])),
-                {"run": spec["run"], "code": spec["code"], "model": model_hash},
+                {"run": spec["run"], "code": spec["code"], "model": model_hash,
+                 "calibration": sha256(Path(job.input["calibration"])) if windows is not None else None},
                 getattr(torch, spec["dtype"]), spec["batch_size"],
-                Progress(f"compress {spec['label']}", "blocks", job.log))
+                Progress(spec["label"], "blocks", job.log))
     start = time.monotonic()
     if isinstance(method, BlockMethod):
         walk.prune_blocks(method, windows)

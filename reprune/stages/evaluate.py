@@ -14,6 +14,7 @@ from reprune.data.corpora import documents_hash, read_corpus
 from reprune.evaluation.block_error import block_errors
 from reprune.evaluation.perplexity import summarise, window_losses
 from reprune.evaluation.text import evaluation_windows
+from reprune.models.folder import ModelFolder, ModelFolderError
 from reprune.plan.identity import canonical
 from reprune.plan.paths import SPEED
 from reprune.records.files import read_json, write_json
@@ -54,7 +55,7 @@ class Bench:
         content = {**suite["content"], "tasks": {task: suite["content"]["tasks"][task]}}
         key = {"kind": "evaluation", "checkpoint": self.facts["hash"], "suite": content, "dtype": self.dtype,
                "dense": self.job.params["model_id"] if suite["content"]["suite"] == "block_error" else None,
-               "code": self.job.params["code"]}
+               "separator": self.job.params["separator"], "code": self.job.params["code"]}
         folder = self.store.get(key)
         if folder is None:
             measured = self._measure(suite["content"], task)
@@ -66,7 +67,7 @@ class Bench:
         documents = read_corpus(Path(self.corpus(content, task)["file"]))
         windows = evaluation_windows(documents, content["tasks"][task], content, self.tokenizer,
                                      self.job.params["separator"])
-        say = Progress(f"evaluate {self.job.params['label']} {content['suite']} {task}", "windows", self.job.log)
+        say = Progress(f"{self.job.params['label']} {content['suite']} {task}", "windows", self.job.log)
         measured = _SUITES[content["suite"]](self, windows, say)
         seconds = time.monotonic() - start
         if content["suite"] == "perplexity":
@@ -103,6 +104,10 @@ class Bench:
 
     @cached_property
     def model(self) -> Any:
+        folder = ModelFolder(Path(self.job.input["checkpoint"]))
+        if folder.hash() != self.facts["hash"]:
+            raise ModelFolderError(f"{folder.path}: damaged or cut short since it was written; "
+                                   f"delete {folder.path.parent} and run again")
         return self._load(self.job.input["checkpoint"])
 
     @cached_property

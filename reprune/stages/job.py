@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import sys
+import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,7 @@ def run_job(snakemake: Any, stage: str) -> None:
     Exits with status 1 and one line on the console for errors that are not faults of Reprune; the full
     traceback goes to the log in every case.
     """
+    start = time.monotonic()
     limit_threads(snakemake.threads)
     params = json.loads(snakemake.params.job)
     with opened_log(snakemake.log[0]) as log:
@@ -53,10 +55,11 @@ def run_job(snakemake: Any, stage: str) -> None:
             status, line = explain(error)
             if "failure" in params:
                 write_json(Path(params["failure"]), {"status": status, "reason": line})
-            print(f"\n{params.get('label', stage)}: {line}\n(details: {snakemake.log[0]})", file=sys.stderr)
+            print(f"\n{params['label']}: {line}\n(details: {snakemake.log[0]})", file=sys.stderr)
             sys.exit(1)
-        if "failure" in params:
-            Path(params["failure"]).unlink(missing_ok=True)
+    if "failure" in params:
+        Path(params["failure"]).unlink(missing_ok=True)
+    print(f"{params['label']}: done in {time.monotonic() - start:.0f} s", file=sys.stderr)
 
 
 def limit_threads(threads: int) -> None:
@@ -64,13 +67,14 @@ def limit_threads(threads: int) -> None:
     for name in THREAD_VARIABLES:
         os.environ[name] = str(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.environ["TQDM_DISABLE"] = "1"  # two jobs' progress bars garble one console; jobs print lines instead
 
 
 def explain(error: BaseException) -> tuple[str, str]:
     """The record status and the one line for an error."""
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
         return "oom", "not enough memory; lower batch_size in the scale file, or run fewer jobs at once"
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
         return "failed", "no space left on the disk; free some and run again, finished work is kept"
     if type(error).__name__ in EXPECTED:
         return "failed", str(error)

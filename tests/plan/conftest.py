@@ -1,76 +1,18 @@
-"""A project of its own to plan in: the real configuration and three real methods, and one small paper."""
+"""Planning the small paper with other experiments."""
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
+from small_project import MINI, PAPER, Project
 
-from reprune.plan.plan import Plan, build_plan
-from reprune.plan.problems import ConfigError
-
-PAPER = Path("papers/mini/paper.yaml")
-MINI = """\
-id: mini
-title: A small paper
-summary: For tests.
-experiments:
-  main:
-    title: Main
-    models: [tiny-llama]
-    seeds: [0, 1]
-    targets: [{sparsity: 0.5}]
-    methods: [dense, magnitude, wanda]
-    suites: [perplexity-wanda]
-"""
-
-
-@dataclass
-class Project:
-    """A folder with ``config/`` and ``papers/``."""
-
-    root: Path
-
-    def write(self, file: str | Path, text: str) -> None:
-        (self.root / file).parent.mkdir(parents=True, exist_ok=True)
-        (self.root / file).write_text(text, encoding="utf-8")
-        sys.modules.pop(f"papers.{Path(file).parent.name}.method", None)  # a process imports a file once
-
-    def edit(self, file: str | Path, old: str, new: str) -> None:
-        text = (self.root / file).read_text(encoding="utf-8")
-        assert old in text, f"{old!r} is not in {file}"
-        self.write(file, text.replace(old, new, 1))
-
-    def plan(self, **config: Any) -> Plan:
-        return build_plan({"scale": "smoke", **config}, root=self.root)
-
-    def complaints(self, **config: Any) -> list[str]:
-        with pytest.raises(ConfigError) as caught:
-            self.plan(**config)
-        return str(caught.value).splitlines()
-
-
-@pytest.fixture
-def project(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """The paper `mini` beside the methods dense, magnitude and wanda; the working directory is its root."""
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(root / "config", tmp_path / "config")
-    for name in ("dense", "magnitude", "wanda"):
-        (tmp_path / "papers" / name).mkdir(parents=True)
-        shutil.copy(root / "papers" / name / "method.py", tmp_path / "papers" / name)
-    made = Project(tmp_path)
-    made.write(PAPER, MINI)
-    return made
+from reprune.plan.plan import Plan
 
 
 @pytest.fixture
 def experiment(project: Project) -> Callable[..., Plan]:
-    """Plans the paper with some keys of its experiment replaced: ``experiment(targets="[{sparsity: 0.3}]")``."""
+    """Plans the paper with keys of its experiment replaced: ``experiment(targets="[{sparsity: 0.3}]")``."""
     def plan(scale: str = "smoke", **keys: str) -> Plan:
         lines = MINI.splitlines()
         for key, value in keys.items():

@@ -1,87 +1,110 @@
-"""A wrong configuration: every problem at once, each on one line with its place and the nearest valid name."""
+"""A wrong configuration: every problem at once, each one line with its place and the nearest valid name."""
 
 from __future__ import annotations
 
 import pytest
+from small_project import MINI, PAPER
 
-from conftest import MINI  # tests/plan/conftest.py
-
-PAPER = "papers/mini/paper.yaml"
-BAD = {  # what is wrong: (file, old text, new text with the wrong line, where and what the message must say)
-    "method": (PAPER, "magnitude,", "magnitud,", ":10: unknown method 'magnitud'; did you mean 'magnitude'? known:"),
-    "paper id": (PAPER, "id: mini", "id: mino", ":1: id is 'mino', the folder is 'mini'"),
-    "model": (PAPER, "[tiny-llama]", "[tiny-lama]", ":7: unknown model 'tiny-lama'; did you mean 'tiny-llama'?"),
-    "protocol": (PAPER, "[perplexity-wanda]", "[perplexity-wand]",
+IN_PAPER = {  # what is wrong: old text, new text, line and message
+    "method": ("magnitude,", "magnitud,",
+               ":10: unknown method 'magnitud'; did you mean 'magnitude'? known: dense, magnitude, wanda"),
+    "paper id": ("id: mini", "id: mino", ":1: id is 'mino', the folder is 'mini'"),
+    "model": ("[tiny-llama]", "[tiny-lama]", ":7: unknown model 'tiny-lama'; did you mean 'tiny-llama'?"),
+    "protocol": ("[perplexity-wanda]", "[perplexity-wand]",
                  ":11: unknown protocol 'perplexity-wand'; did you mean 'perplexity-wanda'?"),
-    "task": (PAPER, "[perplexity-wanda]", "[{protocol: perplexity-wanda, tasks: [wikitext]}]",
+    "task": ("[perplexity-wanda]", "[{protocol: perplexity-wanda, tasks: [wikitext]}]",
              ":11: protocol 'perplexity-wanda' has no task 'wikitext'; did you mean 'wikitext2'?"),
-    "symbol": (PAPER, "targets: [{sparsity: 0.5}]", "targets: $sweeps",
+    "symbol": ("targets: [{sparsity: 0.5}]", "targets: $sweeps",
                ":9: targets is '$sweeps', which the scale does not define; did you mean 'sweep'?"),
-    "setting": (PAPER, "wanda]", "{method: wanda, settings: {metrics: wanda}}]",
+    "setting": ("wanda]", "{method: wanda, settings: {metrics: wanda}}]",
                 ":10: method 'wanda' has no setting 'metrics'; did you mean 'metric'?"),
-    "setting of a method with none": (PAPER, "[dense,", "[{method: dense, settings: {a: 1}},",
-                                      ":10: method 'dense' has no settings, found 'a'"),
-    "choice": (PAPER, "wanda]", "{method: wanda, settings: {metric: wandas}}]",
+    "no settings": ("[dense,", "[{method: dense, settings: {a: 1}},",
+                    ":10: method 'dense' has no settings, found 'a'"),
+    "choice": ("wanda]", "{method: wanda, settings: {metric: wandas}}]",
                ":10: setting 'metric' of 'wanda' is 'wandas'; expected did you mean 'wanda'?"),
-    "type": (PAPER, "wanda]", "{method: wanda, settings: {metric: 3}}]",
+    "type": ("wanda]", "{method: wanda, settings: {metric: 3}}]",
              ":10: setting 'metric' of 'wanda' is 3; expected a value of type str"),
-    "pattern": (PAPER, "{sparsity: 0.5}", "{pattern: '4:2'}", ":9: pattern is '4:2'; expected n:m with 0 < n < m"),
-    "key of an experiment": (PAPER, "    seeds:", "    seed:",
+    "pattern": ("{sparsity: 0.5}", "{pattern: '4:2'}",
+                ":9: pattern is '4:2'; expected n:m with 0 < n < m"),
+    "key of an experiment": ("    seeds:", "    seed:",
                              ":8: unknown key 'seed' in experiments.main; did you mean 'seeds'?"),
-    "key of a paper": (PAPER, "summary: For", "venu: ICLR\nsummary: For",
-                       ":3: unknown key 'venu' in top level; did you mean 'venue'?"),
-    "key twice": (PAPER, "summary: For tests.", "summary: For tests.\ntitle: Again", ":4: key 'title' is written "
-                                                                                     "twice"),
-    "broken YAML": (PAPER, "models: [tiny-llama]", "models: [tiny-llama", ":8: not YAML: "),
-    "long calibration": (PAPER, "wanda]", "{method: wanda, calibration: {length: 257}}]",
-                         ":10: calibration windows of 257 tokens are longer than the context of tiny-llama, 256"),
-    "corpus": (PAPER, "wanda]", "{method: wanda, calibration: {corpus: c5-train}}]",
-               ":10: unknown corpus 'c5-train'; did you mean 'c4-train'?"),
-    "sampler": (PAPER, "wanda]", "{method: wanda, calibration: {sampler: crop}}]",
-                ":10: experiments.main.methods.2.calibration.sampler is 'crop'; "),
-    "key of a method": (PAPER, "wanda]", "{method: wanda, setings: {}}]",
+    "key of a method": ("wanda]", "{method: wanda, setings: {}}]",
                         ":10: unknown key 'setings' in experiments.main.methods.2; did you mean 'settings'?"),
-    "methods": (PAPER, "[dense, magnitude, wanda]", "every", ":10: experiments.main.methods: 'every' is not "),
-    "claim's kind": (PAPER, "experiments:", "claims:\n- {id: c, statement: s, source: t, checks: [{kind: lesser, "
-                     "experiment: main}]}\nexperiments:", ":5: unknown kind 'lesser'; did you mean 'less'?"),
-    "plot's experiment": (PAPER, "experiments:", "plots: [{id: p, kind: allocation, title: t, experiment: mein, "
-                          "method: W}]\nexperiments:", ":4: unknown experiment 'mein'; did you mean 'main'?"),
-    "table's key": (PAPER, "experiments:", "tables: [{id: p, title: t, experiment: main, suite: perplexity, "
-                    "protocol: perplexity-wanda, tasks: [c4]}]\nexperiments:",
-                    ":4: missing key 'metric'"),
-    "protocol's key": ("config/protocols/perplexity-wanda.yaml", "version: 1", "version: 1\nwindws: 3",
-                       ":{line}: unknown key 'windws' in top level; did you mean 'windows'?"),
-    "scale's protocol": ("config/scales/smoke.yaml", "perplexity-wanda:", "perplexity-wandas:",
-                         ":{line}: unknown protocol 'perplexity-wandas'; did you mean 'perplexity-wanda'?"),
-    "scale's corpus": ("config/scales/smoke.yaml", "c4-train: made-train", "c4-trian: made-train",
-                       ":{line}: unknown corpus 'c4-trian'; did you mean 'c4-train'?"),
-    "scale's stand-in": ("config/scales/smoke.yaml", "wikitext2-test: made-test", "wikitext2-test: made-tests",
-                         ":{line}: unknown corpus 'made-tests'; did you mean 'made-test'?"),
-    "package": ("config/data.yaml", "{package: exllamav3, member: exllamav3/conversion/standard_cal_data/wiki.utf8",
-                "{package: exllama, member: a", ": corpora.wikitext2-test names unknown package 'exllama'; did you "
-                                                "mean 'exllamav3'?"),
-    "method file": ("papers/wanda/method.py", "class Wanda(BlockMethod)", "class Wanda",
-                    "method.py: expected one subclass of BlockMethod or ModelMethod, found 0"),
-    "method file that fails": ("papers/wanda/method.py", "masks = ", "masks = nothing",
-                               "cannot be imported: NameError: "),
+    "key of a paper": ("summary: For", "venu: ICLR\nsummary: For",
+                       ":3: unknown key 'venu' in top level; did you mean 'venue'?"),
+    "key twice": ("summary: For tests.", "summary: For tests.\ntitle: Again",
+                  ":4: key 'title' is written twice"),
+    "methods": ("[dense, magnitude, wanda]", "every", ":10: experiments.main.methods: 'every' is not "),
+    "broken YAML": ("[tiny-llama]", "[tiny-llama", ":8: not YAML: "),
+    "long calibration": ("wanda]", "{method: wanda, calibration: {length: 257}}]",
+                         ":10: calibration windows of 257 tokens are longer than the context of tiny-llama"),
+    "corpus": ("wanda]", "{method: wanda, calibration: {corpus: c5-train}}]",
+               ":10: unknown corpus 'c5-train'; did you mean 'c4-train'?"),
+    "sampler": ("wanda]", "{method: wanda, calibration: {sampler: crop}}]",
+                ":10: experiments.main.methods.2.calibration.sampler is 'crop'; "),
+    "kind of a claim": (
+        "experiments:", "claims:\n- {id: c, statement: s, source: t, checks: [{kind: lesser, "
+        "experiment: main}]}\nexperiments:", ":5: unknown kind 'lesser'; did you mean 'less'?"),
+    "experiment of a plot": (
+        "experiments:", "plots: [{id: p, kind: allocation, title: t, experiment: mein, method: W}]\n"
+        "experiments:",
+        ":4: unknown experiment 'mein'; did you mean 'main'?"),
+    "key of a table": (
+        "experiments:", "tables: [{id: p, title: t, experiment: main, suite: perplexity, protocol: p, "
+        "tasks: [c4]}]\nexperiments:", ":4: missing key 'metric'"),
 }
-OTHER_SCALE = {"package": "local"}
+ELSEWHERE = {  # what is wrong: file, old text, new text, message; {line} is the last line of the new text
+    "key of a protocol": (
+        "config/protocols/perplexity-wanda.yaml", "version: 1", "version: 1\nwindws: 3",
+        ":{line}: unknown key 'windws' in top level; did you mean 'windows'?"),
+    "protocol of a scale": (
+        "config/scales/smoke.yaml", "perplexity-wanda:", "perplexity-wandas:",
+        ":{line}: unknown protocol 'perplexity-wandas'; did you mean 'perplexity-wanda'?"),
+    "corpus of a scale": (
+        "config/scales/smoke.yaml", "c4-train: made-train", "c4-trian: made-train",
+        ":{line}: unknown corpus 'c4-trian'; did you mean 'c4-train'?"),
+    "stand-in of a scale": (
+        "config/scales/smoke.yaml", "wikitext2-test: made-test", "wikitext2-test: made-tests",
+        ":{line}: unknown corpus 'made-tests'; did you mean 'made-test'?"),
+    "method file": (
+        "papers/wanda/method.py", "class Wanda(BlockMethod)", "class Wanda",
+        "method.py: expected one subclass of BlockMethod or ModelMethod, found 0"),
+    "method file that fails": (
+        "papers/wanda/method.py", "masks = ", "masks = nothing",
+        "method.py: cannot be imported: NameError: "),
+}
 
 
-@pytest.mark.parametrize("what", BAD)
-def test_one_mistake_is_one_line_with_its_place(project, what):
-    file, old, new, message = BAD[what]
+@pytest.mark.parametrize("what", IN_PAPER)
+def test_one_mistake_in_a_paper_is_one_line_with_its_place(project, what):
+    old, new, message = IN_PAPER[what]
+    project.edit(PAPER, old, new)
+    (line,) = project.complaints()
+    assert line.startswith(f"{PAPER}{message}")
+
+
+@pytest.mark.parametrize("what", ELSEWHERE)
+def test_one_mistake_elsewhere_is_one_line_with_its_place(project, what):
+    file, old, new, message = ELSEWHERE[what]
     project.edit(file, old, new)
-    changed = (project.root / file).read_text().partition(new)[0].count("\n") + 1 + new.count("\n")
-    (line,) = project.complaints(scale=OTHER_SCALE.get(what, "smoke"))
-    assert line.startswith(file) and message.format(line=changed) in line
+    last = (project.root / file).read_text().partition(new)[0].count("\n") + 1 + new.count("\n")
+    (line,) = project.complaints()
+    assert line.startswith(file) and message.format(line=last) in line
+
+
+def test_a_package_that_is_not_listed_is_named_with_the_corpus(project):
+    member = "member: exllamav3/conversion/standard_cal_data/wiki"
+    project.edit("config/data.yaml", f"{{package: exllamav3, {member}", f"{{package: exllama, {member}")
+    (line,) = project.complaints(scale="local")
+    assert "corpora.wikitext2-test names unknown package 'exllama'; did you mean 'exllamav3'?" in line
 
 
 @pytest.mark.parametrize("value", ["0", "1", "1.5", "-0.5", "half", "true", ".nan", "null"])
 def test_a_sparsity_is_a_number_between_zero_and_one(project, value):
     project.edit(PAPER, "sparsity: 0.5", f"sparsity: {value}")
     (line,) = project.complaints()
-    assert line.startswith(f"{PAPER}:9: sparsity is ") and "expected a number between 0 and 1, both excluded" in line
+    assert line.startswith(f"{PAPER}:9: sparsity is ")
+    assert "expected a number between 0 and 1, both excluded" in line
 
 
 @pytest.mark.parametrize("value", ["0", "-1", ".nan", ".inf", "true", "ten"])
@@ -103,8 +126,8 @@ def test_a_whole_number_is_a_number_with_a_point(project):
 
 
 def test_a_misspelt_scale_names_the_nearest(project):
-    assert project.complaints(scale="smok") == ["scale: unknown scale 'smok'; did you mean 'smoke'? known: full, "
-                                                "local, paper, smoke"]
+    assert project.complaints(scale="smok") == [
+        "scale: unknown scale 'smok'; did you mean 'smoke'? known: full, local, paper, smoke"]
 
 
 @pytest.mark.parametrize(("config", "message"), [
@@ -132,8 +155,8 @@ def test_a_paper_that_two_folders_define_is_refused(project):
 def test_a_corpus_that_no_source_of_the_scale_has_is_refused(project):
     project.edit("config/scales/smoke.yaml", "corpora: ", "sources: [hub]\ncorpora: ")
     project.edit("config/scales/smoke.yaml", "  c4-train: made-train\n", "")
-    hub = "    hub: {path: allenai/c4, data_files: en/c4-train.00000-of-01024.json.gz, column: text, fit: equal}\n"
-    project.edit("config/data.yaml", hub, "")
+    project.edit("config/data.yaml", "    hub: {path: allenai/c4, data_files: "
+                 "en/c4-train.00000-of-01024.json.gz, column: text, fit: equal}\n", "")
     project.edit(PAPER, "wanda]", "{method: wanda, calibration: {corpus: c4-train}}]")
     (line,) = project.complaints()
     assert line == (f"{PAPER}:10: corpus 'c4-train' has none of the scale's sources, hub; add one to "

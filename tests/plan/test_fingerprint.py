@@ -29,7 +29,8 @@ def code(root, tmp_path, monkeypatch):
 
         @staticmethod
         def append(file, text):
-            (tmp_path / file).write_text((tmp_path / file).read_text(encoding="utf-8") + text, encoding="utf-8")
+            with (tmp_path / file).open("a", encoding="utf-8") as stream:
+                stream.write(text)
 
         @staticmethod
         def prints():
@@ -47,7 +48,7 @@ def code(root, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("old", "new"), [
     ("    n, _, m =", "    # why\n\n    n, _, m ="),
     ('"""Targets and method settings as', '"""Other words for'),
-    ("def _convert(value: Any, kind: Any) -> Any:", 'def _convert(value: Any, kind: Any) -> Any:\n    """New."""'),
+    ("kind: Any) -> Any:\n    return", 'kind: Any) -> Any:\n    """New."""\n    return'),
     ("def _convert(value: Any, kind: Any)", "def _convert(\n        value: Any,\n        kind: Any)"),
     ("def _convert(value: Any", "\n\n\ndef _convert(value: Any")])
 def test_comments_docstrings_and_layout_leave_it(code, old, new):

@@ -107,9 +107,11 @@ def test_every_method_is_found_by_itself(experiment):
 
 def test_job_parameters_are_text_that_the_order_of_keys_cannot_change(project):
     first = Jobs(project.plan())
-    project.edit("papers/mini/paper.yaml", "wanda]", "{method: wanda, settings: {group: layer, metric: wanda}}]")
+    project.edit("papers/mini/paper.yaml", "wanda]",
+                 "{method: wanda, settings: {group: layer, metric: magnitude}}]")
     forward = Jobs(project.plan())
-    project.edit("papers/mini/paper.yaml", "{group: layer, metric: wanda}", "{metric: wanda, group: layer}")
+    project.edit("papers/mini/paper.yaml", "{group: layer, metric: magnitude}",
+                 "{metric: magnitude, group: layer}")
     backward = Jobs(project.plan())
     runs = list(forward.plan.runs)
     assert runs == list(backward.plan.runs) != list(first.plan.runs)

@@ -1,0 +1,56 @@
+"""The colours, markers and line styles of all plots: a method looks the same wherever it is drawn."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pandas as pd
+from matplotlib.colors import to_hex, to_rgb
+
+INK, MUTED, GRID, PAPER = "#22282e", "#6a737c", "#dfe3e7", "#ffffff"
+"""The four neutral colours; the report swaps them for its own so that plots follow dark and light."""
+
+COLOURS = {
+    "dense": MUTED, "magnitude": "#9a8c7a", "wanda": "#1783c8", "sparsegpt": "#ee8f22", "besa": "#d63d6e",
+    "shortgpt": "#33a6c4", "llm_pruner": "#117a65", "sheared_llama": "#7d5ba6", "grasp": "#b0a12c",
+    "flop": "#5c6bc0", "cap": "#a0522d", "voita_heads": "#45a25a", "gradual_pruning": "#d474b5",
+}
+MARKERS = {
+    "dense": "_", "magnitude": "s", "wanda": "o", "sparsegpt": "D", "besa": "^", "shortgpt": "v",
+    "llm_pruner": "P", "sheared_llama": "X", "grasp": "p", "flop": "h", "cap": "<", "voita_heads": ">",
+    "gradual_pruning": "d",
+}
+SPARE_COLOURS = ["#4d7f91", "#8f6b9e", "#7f8c3a", "#b5651d", "#5a7d5a", "#a3485f"]
+LINES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
+SHADES = ((0.0, 0.0), (0.0, 0.38), (1.0, 0.38), (0.0, 0.6))
+
+
+def colour(method: str, rank: int = 0) -> str:
+    """The colour of a method, the same in all plots; its further rows, by rank, are darker and lighter.
+
+    Methods without a colour of their own get one of the spare ones by their name.
+    """
+    base = COLOURS.get(method) or _stable_choice(method, SPARE_COLOURS)
+    towards, share = SHADES[rank % len(SHADES)]
+    return to_hex([(1 - share) * own + share * towards for own in to_rgb(base)])
+
+
+def marker(method: str) -> str:
+    """The marker of a method, so that colour is never the only difference."""
+    return MARKERS.get(method) or _stable_choice(method, list(MARKERS.values())[1:])
+
+
+def line(rank: int) -> Any:
+    """The line style of a method's row by its rank."""
+    return LINES[rank % len(LINES)]
+
+
+def ranks(data: pd.DataFrame) -> dict[str, int]:
+    """The place of each label among the labels of its method, from columns ``label`` and ``method``."""
+    pairs = data[["label", "method"]].drop_duplicates("label")
+    return dict(zip(pairs.label, pairs.groupby("method", sort=False).cumcount(), strict=True))
+
+
+def _stable_choice(name: str, options: list[str]) -> str:
+    return options[hashlib.sha256(name.encode()).digest()[0] % len(options)]
