@@ -18,6 +18,7 @@ test: $(READY)
 
 lint: $(READY)
 	@$(RUN) ruff check .
+	@$(RUN) ruff format --check --quiet .
 	@$(RUN) snakefmt --check Snakefile workflow
 	@$(RUN) snakemake --lint
 

@@ -31,9 +31,11 @@ def arguments(description: str) -> argparse.Namespace:
 def plan_with_inputs(scale: str) -> Plan:
     """The plan of a scale; exits with one line if its model or calibration is not there yet."""
     plan = build_plan({"scale": scale})
-    wanted = [MODELS / m for m in plan.models] + [CALIBRATION / f"{c}.safetensors" for c in plan.calibrations
-                                                  if c in {r.calibration.id for r in plan.runs_of(["besa"])
-                                                           if r.calibration}]
+    wanted = [MODELS / m for m in plan.models] + [
+        CALIBRATION / f"{c}.safetensors"
+        for c in plan.calibrations
+        if c in {r.calibration.id for r in plan.runs_of(["besa"]) if r.calibration}
+    ]
     missing = [str(path) for path in wanted if not path.exists()]
     if missing:
         sys.exit(f"missing {', '.join(missing)}; run `snakemake --cores all --config scale={scale}` first")

@@ -30,8 +30,9 @@ def dense_pass(run: Run, tokens: object, batch_size: int) -> None:
     hidden, kwargs = skeleton.first_inputs(tokens, batch_size)
     for index in range(len(skeleton)):
         module = skeleton.block(index)
-        hidden = Block(index, module, linear_layers(module), hidden, None, kwargs[index], torch.Generator(),
-                       batch_size).outputs(hidden)
+        hidden = Block(
+            index, module, linear_layers(module), hidden, None, kwargs[index], torch.Generator(), batch_size
+        ).outputs(hidden)
 
 
 def compress(run: Run, tokens: object, batch_size: int) -> None:
@@ -43,8 +44,13 @@ def compress(run: Run, tokens: object, batch_size: int) -> None:
     from reprune.records.store import Store
 
     folder = scratch()
-    walk = Walk(ModelFolder(MODELS / run.model.id), Store(folder), {"run": run.id},
-                getattr(torch, run.model.dtype), batch_size)
+    walk = Walk(
+        ModelFolder(MODELS / run.model.id),
+        Store(folder),
+        {"run": run.id},
+        getattr(torch, run.model.dtype),
+        batch_size,
+    )
     walk.prune_blocks(run.method.cls(run.settings, run.target), tokens)
     shutil.rmtree(folder)
 
@@ -54,24 +60,34 @@ def main() -> None:
     from safetensors.torch import load_file
 
     plan = plan_with_inputs(options.scale)
-    runs = {run.method.id: run for run in plan.runs_of(["besa"])
-            if run.method.id in LIMITS and run.target.sparsity == 0.5}
+    runs = {
+        run.method.id: run
+        for run in plan.runs_of(["besa"])
+        if run.method.id in LIMITS and run.target.sparsity == 0.5
+    }
     some = next(iter(runs.values()))
     tokens = load_file(Path(CALIBRATION / f"{some.calibration.id}.safetensors"))["tokens"]
     batch = plan.compress["batch_size"]
     dense_pass(some, tokens, batch)
-    print(f"{some.model.title}, {tuple(tokens.shape)} calibration tokens, {options.threads} thread(s), float32")
+    print(
+        f"{some.model.title}, {tuple(tokens.shape)} calibration tokens, {options.threads} thread(s), float32"
+    )
     ratios: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(ROUNDS):
         floor = seconds(lambda: dense_pass(some, tokens, batch))
         for name, run in runs.items():
             spent = seconds(lambda run=run: compress(run, tokens, batch))
             ratios[name].append(spent / floor)
-            print(f"  dense pass {floor:6.1f} s   {name:10} {spent:6.1f} s   ratio {spent / floor:5.2f}", flush=True)
+            print(
+                f"  dense pass {floor:6.1f} s   {name:10} {spent:6.1f} s   ratio {spent / floor:5.2f}",
+                flush=True,
+            )
     for name, found in ratios.items():
         middle = sorted(found)[len(found) // 2]
-        print(f"{name:10} {middle:5.2f} x one dense forward pass (limit {LIMITS[name]:g}; "
-              f"{min(found):.2f} to {max(found):.2f})")
+        print(
+            f"{name:10} {middle:5.2f} x one dense forward pass (limit {LIMITS[name]:g}; "
+            f"{min(found):.2f} to {max(found):.2f})"
+        )
 
 
 if __name__ == "__main__":

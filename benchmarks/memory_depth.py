@@ -12,8 +12,17 @@ from pathlib import Path
 
 from common import scratch
 
-FACTS = {"architecture": "llama", "hidden_size": 576, "intermediate_size": 1536, "heads": 9, "kv_heads": 3,
-         "head_dim": 64, "vocab_size": 49152, "tied_embeddings": True, "parameters": 0}
+FACTS = {
+    "architecture": "llama",
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "heads": 9,
+    "kv_heads": 3,
+    "head_dim": 64,
+    "vocab_size": 49152,
+    "tied_embeddings": True,
+    "parameters": 0,
+}
 WINDOWS, LENGTH, LIMIT = 32, 128, 1.25
 
 
@@ -22,8 +31,12 @@ def make(layers: int, folder: Path) -> None:
     from reprune.models.sources import fetch_model
 
     folder.mkdir()
-    fetch_model({"random": {"seed": 0, "max_position_embeddings": 2048}}, "float16",
-                {**FACTS, "layers": layers}, folder)
+    fetch_model(
+        {"random": {"seed": 0, "max_position_embeddings": 2048}},
+        "float16",
+        {**FACTS, "layers": layers},
+        folder,
+    )
 
 
 def prune(folder: Path) -> None:
@@ -40,7 +53,9 @@ def prune(folder: Path) -> None:
 
     torch.set_num_threads(1)
     entry = load_method(ROOT / "papers" / "wanda" / "method.py")
-    tokens = torch.randint(0, FACTS["vocab_size"], (WINDOWS, LENGTH), generator=torch.Generator().manual_seed(0))
+    tokens = torch.randint(
+        0, FACTS["vocab_size"], (WINDOWS, LENGTH), generator=torch.Generator().manual_seed(0)
+    )
     walk = Walk(ModelFolder(folder), Store(folder / "store"), {"run": "memory"}, torch.float16, 8)
     walk.prune_blocks(entry.cls(entry.cls.Settings(), Target.unstructured(0.5)), tokens)
     (folder / "checkpoint").mkdir()
@@ -52,8 +67,12 @@ def peak(layers: int, root: Path) -> float:
     """Peak MB of a fresh process that prunes a model of so many layers."""
     folder = root / str(layers)
     for step in ("make", "prune"):
-        done = subprocess.run([sys.executable, __file__, step, str(layers), str(folder)], check=True,
-                              capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, __file__, step, str(layers), str(folder)],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
     return float(done.stdout.split()[-1])
 
 

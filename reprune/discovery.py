@@ -24,8 +24,19 @@ class MethodEntry:
 
 
 def method_files(folders: list[Path]) -> dict[str, Path]:
-    """Method id to file, for every ``<folder>/<id>/method.py``."""
-    return {file.parent.name: file for folder in folders for file in sorted(folder.glob("*/method.py"))}
+    """Method id to file, for every ``<folder>/<id>/method.py``.
+
+    Raises :class:`MethodFileError` if two folders hold methods of one name.
+    """
+    found: dict[str, Path] = {}
+    for file in (file for folder in folders for file in sorted(folder.glob("*/method.py"))):
+        name = file.parent.name
+        if name in found:
+            raise MethodFileError(
+                f"method '{name}' is in {found[name].parent} and in {file.parent}; rename one"
+            )
+        found[name] = file
+    return found
 
 
 def load_method(file: Path) -> MethodEntry:
@@ -36,12 +47,17 @@ def load_method(file: Path) -> MethodEntry:
     name = f"papers.{file.parent.name}.method"
     if name not in sys.modules or Path(sys.modules[name].__file__ or "") != file:
         _import(name, file)
-    found = [value for value in vars(sys.modules[name]).values()
-             if isinstance(value, type) and issubclass(value, (BlockMethod, ModelMethod))
-             and value.__module__ == name]
+    found = [
+        value
+        for value in vars(sys.modules[name]).values()
+        if isinstance(value, type)
+        and issubclass(value, (BlockMethod, ModelMethod))
+        and value.__module__ == name
+    ]
     if len(found) != 1:
-        raise MethodFileError(f"{file}: expected one subclass of BlockMethod or ModelMethod, "
-                              f"found {len(found)}")
+        raise MethodFileError(
+            f"{file}: expected one subclass of BlockMethod or ModelMethod, found {len(found)}"
+        )
     return MethodEntry(file.parent.name, file, found[0])
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    import torch
+
     from reprune.calibration.block import Block
     from reprune.calibration.walk import Walk
 
@@ -79,11 +81,18 @@ class Unsupported:
         return self.reason + (f"; nearest: {self.nearest}" if self.nearest else "")
 
 
-def setting(default: Any, help: str, *, choices: tuple[Any, ...] | None = None,
-            minimum: float | None = None, maximum: float | None = None) -> Any:
+def setting(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[Any, ...] | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+) -> Any:
     """A hyper-parameter of a method with its one line of help and its legal values."""
-    return field(default=default, metadata={
-        "help": help, "choices": choices, "minimum": minimum, "maximum": maximum})
+    return field(
+        default=default, metadata={"help": help, "choices": choices, "minimum": minimum, "maximum": maximum}
+    )
 
 
 @dataclass(frozen=True)
@@ -101,6 +110,7 @@ class Method:
     Settings: ClassVar[type] = NoSettings
     kinds: ClassVar[tuple[str, ...]] = ("unstructured",)
     requires_calibration: ClassVar[bool] = True
+    competes_in: ClassVar[str] = "row"
 
     def __init__(self, settings: Any, target: Target) -> None:
         self.settings = settings
@@ -120,6 +130,15 @@ class Method:
         """Cost in dense forward passes over the calibration tokens; for estimates, never for results."""
         return 2.0 if cls.requires_calibration else 0.0
 
+    def own_score(self, block: Block) -> dict[str, torch.Tensor] | None:
+        """The importance of every layer's weights, (rows, columns), from a still dense block, or None.
+
+        For methods that remove the least important weights. The conformance suite then checks that no pruned
+        weight scores above a kept one of its group: its ``competes_in``, ``row`` or ``layer``, or for n:m its
+        m neighbours. A method without a score is judged by the error of its layers' outputs.
+        """
+        return None
+
 
 def n_of_m_divides(facts: ModelFacts, target: Target) -> Unsupported | None:
     """n:m needs every input width to be a multiple of m; names the first width that is not."""
@@ -128,8 +147,10 @@ def n_of_m_divides(facts: ModelFacts, target: Target) -> Unsupported | None:
             return Unsupported(
                 f"{target.label} needs input widths divisible by {target.m}, "
                 f"{facts.architecture} has a layer with {width} inputs",
-                next((f"{m // 2}:{m}" for m in (8, 4, 2)
-                      if all(w % m == 0 for w in facts.linear_inputs)), None))
+                next(
+                    (f"{m // 2}:{m}" for m in (8, 4, 2) if all(w % m == 0 for w in facts.linear_inputs)), None
+                ),
+            )
     return None
 
 

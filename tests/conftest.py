@@ -76,4 +76,5 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory, model_entry: Callable)
             made[name] = tmp_path_factory.mktemp(name)
             fetch_model(entry["source"], entry["dtype"], entry["facts"], made[name])
         return made[name]
+
     return folder

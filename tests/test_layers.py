@@ -11,9 +11,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FLOORS = [("reprune.lazy", "reprune.method", "reprune.discovery"), ("reprune.plan",), ("reprune.records",),
-          ("reprune.data",), ("reprune.models",), ("reprune.surgery",), ("reprune.calibration",),
-          ("reprune.evaluation",), ("reprune.analysis",), ("reprune.stages",), ("reprune.cli",)]
+FLOORS = [
+    ("reprune.lazy", "reprune.method", "reprune.discovery"),
+    ("reprune.plan",),
+    ("reprune.records",),
+    ("reprune.data",),
+    ("reprune.models",),
+    ("reprune.surgery",),
+    ("reprune.calibration",),
+    ("reprune.evaluation",),
+    ("reprune.analysis",),
+    ("reprune.stages",),
+    ("reprune.cli",),
+]
 HEAVY = {"torch", "transformers", "pandas", "numpy", "datasets", "matplotlib", "pyarrow", "safetensors"}
 CODE = sorted((ROOT / "reprune").rglob("*.py"))
 PAPERS = sorted((ROOT / "papers").rglob("*.py"))
@@ -25,8 +35,12 @@ def module_name(file: Path) -> str:
 
 
 def floor(module: str) -> int:
-    return next(i for i, names in enumerate(FLOORS)
-                for name in names if module == name or module.startswith(name + "."))
+    return next(
+        i
+        for i, names in enumerate(FLOORS)
+        for name in names
+        if module == name or module.startswith(name + ".")
+    )
 
 
 def parsed(file: Path) -> ast.Module:
@@ -56,15 +70,24 @@ def names(file: Path) -> list[str]:
 
 
 def test_imports_point_only_down():
-    wrong = [f"{module} imports {name}" for file in CODE if (module := module_name(file)) != "reprune"
-             for name in names(file) if name.startswith("reprune.") and floor(name) > floor(module)]
+    wrong = [
+        f"{module} imports {name}"
+        for file in CODE
+        if (module := module_name(file)) != "reprune"
+        for name in names(file)
+        if name.startswith("reprune.") and floor(name) > floor(module)
+    ]
     assert wrong == []
 
 
 def test_the_library_knows_no_paper_and_papers_not_one_another():
     library = [f"{file}: {name}" for file in CODE for name in names(file) if name.split(".")[0] == "papers"]
-    across = [f"{file}: {name}" for file in PAPERS for name in names(file)
-              if name.startswith("papers.") and name.split(".")[1] != file.parent.name]
+    across = [
+        f"{file}: {name}"
+        for file in PAPERS
+        for name in names(file)
+        if name.startswith("papers.") and name.split(".")[1] != file.parent.name
+    ]
     assert library + across == []
 
 
@@ -74,8 +97,12 @@ def test_no_relative_imports_which_fingerprints_do_not_follow():
 
 @pytest.mark.parametrize("package", ["plan", "records"])
 def test_lower_floors_never_import_heavy_libraries(package):
-    found = [f"{file}: {name}" for file in (ROOT / "reprune" / package).glob("*.py")
-             for name in names(file) if name.split(".")[0] in HEAVY]
+    found = [
+        f"{file}: {name}"
+        for file in (ROOT / "reprune" / package).glob("*.py")
+        for name in names(file)
+        if name.split(".")[0] in HEAVY
+    ]
     assert found == []
 
 
@@ -85,25 +112,37 @@ def test_nobody_unpickles_or_trusts_code_of_a_model():
         assert not {"pickle", "dill", "cloudpickle", "joblib"} & set(imports(tree)), file
         for node in ast.walk(tree):
             assert not (isinstance(node, ast.Attribute) and ast.unparse(node) == "torch.load"), file
-            assert not (isinstance(node, ast.keyword) and node.arg == "trust_remote_code"
-                        and ast.unparse(node.value) != "False"), file
+            assert not (
+                isinstance(node, ast.keyword)
+                and node.arg == "trust_remote_code"
+                and ast.unparse(node.value) != "False"
+            ), file
 
 
 def loaded_by(code: str) -> set[str]:
     """The top-level modules that a fresh process holds after ``code``."""
-    done = subprocess.run([sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"],
-                          cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return {name.split(".")[0] for name in done.stdout.split()}
 
 
 def test_planning_loads_no_heavy_library():
-    plan = "from reprune.plan.plan import build_plan; from reprune.plan.jobs import Jobs\n" \
-           "plan = build_plan({'scale': 'smoke'}); jobs = Jobs(plan)\n" \
-           "[jobs.compress(run) and jobs.evaluate(run) for run in plan.runs]"
+    plan = (
+        "from reprune.plan.plan import build_plan; from reprune.plan.jobs import Jobs\n"
+        "plan = build_plan({'scale': 'smoke'}); jobs = Jobs(plan)\n"
+        "[jobs.compress(run) and jobs.evaluate(run) for run in plan.runs]"
+    )
     assert not loaded_by(plan) & HEAVY
 
 
 def test_views_load_neither_torch_nor_transformers():
     views = ("collect", "tabulate", "plot", "check_claims", "report")
     assert not loaded_by("\n".join(f"import reprune.stages.{view}" for view in views)) & {
-        "torch", "transformers"}
+        "torch",
+        "transformers",
+    }

@@ -23,12 +23,13 @@ class SortedLayer:
     of room that the layers of a block share, since fresh memory at every step costs more than the sums.
     """
 
-    def __init__(self, weight: torch.Tensor, scores: torch.Tensor, grid: list[float],
-                 scratch: torch.Tensor) -> None:
+    def __init__(
+        self, weight: torch.Tensor, scores: torch.Tensor, grid: list[float], scratch: torch.Tensor
+    ) -> None:
         rows, columns = weight.shape
         order = torch.sort(scores, dim=1, stable=True).indices
         self.weight = weight.detach()
-        self.scratch = scratch[:, :weight.numel()]
+        self.scratch = scratch[:, : weight.numel()]
         self.grid = torch.tensor(grid)
         # A tiny margin: 0.57 · 100 must cut 57, though the product is 56.999….
         self.cuts = (torch.tensor(grid, dtype=torch.float64) * columns + 1e-9).floor().long()
@@ -100,8 +101,12 @@ class Allocation:
         self.tilt = tilt * self.grid
         self.sizes = [layer.weight.shape[0] if granularity == "row" else 1 for layer in layers]
         self.weights = sum(layer.weight.numel() for layer in layers)
-        self.portions = torch.cat([torch.full((size,), layer.weight.numel() / size / self.weights)
-                                   for layer, size in zip(layers, self.sizes, strict=True)])
+        self.portions = torch.cat(
+            [
+                torch.full((size,), layer.weight.numel() / size / self.weights)
+                for layer, size in zip(layers, self.sizes, strict=True)
+            ]
+        )
         self.logits = torch.zeros(sum(self.sizes), len(self.grid), requires_grad=True)
 
     def coefficients(self) -> torch.Tensor:
@@ -119,8 +124,10 @@ class Allocation:
 
     def masked_weights(self, beta: torch.Tensor, rule: str) -> list[torch.Tensor]:
         """The hard-masked weight of every layer, differentiable in ``beta``."""
-        return [MaskedWeight.apply(part, layer.counts(part, rule)[1], layer)
-                for layer, part in self.by_layer(beta)]
+        return [
+            MaskedWeight.apply(part, layer.counts(part, rule)[1], layer)
+            for layer, part in self.by_layer(beta)
+        ]
 
 
 def exact_counts(shares: torch.Tensor, widths: torch.Tensor, total: int) -> torch.Tensor:

@@ -30,27 +30,44 @@ PERCDAMP = 0.01  # of the metric sparsegpt, as in both official codes
 class Settings:
     granularity: str = setting("row", "what gets a sparsity of its own", choices=("row", "layer"))
     sparsity_step: float = setting(
-        0.01, "distance of the candidate sparsities 1, ..., 0; rounded to 1 / a whole number",
-        minimum=1e-3, maximum=0.5)
+        0.01,
+        "distance of the candidate sparsities 1, ..., 0; rounded to 1 / a whole number",
+        minimum=1e-3,
+        maximum=0.5,
+    )
     epochs: int = setting(1, "passes over the calibration windows, one update per window", minimum=0)
     metric: str = setting(
-        "wanda", "score that ranks the weights of a row: |w| times the input's norm, |w|, or w² / U_jj²",
-        choices=("wanda", "magnitude", "sparsegpt"))
+        "wanda",
+        "score that ranks the weights of a row: |w| times the input's norm, |w|, or w² / U_jj²",
+        choices=("wanda", "magnitude", "sparsegpt"),
+    )
     smooth: str = setting(
-        "sigmoid", "applied to the logits before the softmax; sigmoid bounds what can be learned",
-        choices=("sigmoid", "none"))
+        "sigmoid",
+        "applied to the logits before the softmax; sigmoid bounds what can be learned",
+        choices=("sigmoid", "none"),
+    )
     start: str = setting(
-        "target", "target: logits tilted so that learning starts at the target; zeros: the official start, "
-        "at 0.5 for every target", choices=("target", "zeros"))
+        "target",
+        "target: logits tilted so that learning starts at the target; zeros: the official start, "
+        "at 0.5 for every target",
+        choices=("target", "zeros"),
+    )
     mask_rule: str = setting(
-        "count", "count: the floor(alpha * inputs) lowest of a row (official code); threshold: all whose "
-        "prune probability is at least alpha (paper)", choices=("count", "threshold"))
+        "count",
+        "count: the floor(alpha * inputs) lowest of a row (official code); threshold: all whose "
+        "prune probability is at least alpha (paper)",
+        choices=("count", "threshold"),
+    )
     recon_target: str = setting(
-        "local", "what the block should reproduce: the dense block on the inputs it receives, or on the "
-        "dense model's", choices=("local", "dense"))
+        "local",
+        "what the block should reproduce: the dense block on the inputs it receives, or on the dense model's",
+        choices=("local", "dense"),
+    )
     recon_norm: str = setting(
-        "relative", "squared error relative to each channel's norm, averaged, or to the window's "
-        "Frobenius norm", choices=("relative", "frobenius"))
+        "relative",
+        "squared error relative to each channel's norm, averaged, or to the window's Frobenius norm",
+        choices=("relative", "frobenius"),
+    )
     penalty: float = setting(5.0, "weight of ((sparsity - target) / target)²", minimum=0.0)
     optimizer: str = setting("prodigy", "optimizer of the logits", choices=("prodigy", "adamw"))
     d_coef: float = setting(5.0, "prodigy: factor on its own estimate of the step size", minimum=0.0)
@@ -74,8 +91,11 @@ class Besa(BlockMethod):
         if low < target.sparsity < high:
             return None
         nearest = math.floor(100 * high) if target.sparsity >= high else math.ceil(100 * low)
-        return Unsupported(f"from start 'zeros', logits smoothed by a sigmoid keep every sparsity inside "
-                           f"({low:.4f}, {high:.4f}); start 'target' has no such bound", f"{nearest}%")
+        return Unsupported(
+            f"from start 'zeros', logits smoothed by a sigmoid keep every sparsity inside "
+            f"({low:.4f}, {high:.4f}); start 'target' has no such bound",
+            f"{nearest}%",
+        )
 
     @classmethod
     def passes(cls, settings: Settings) -> float:
@@ -87,19 +107,25 @@ class Besa(BlockMethod):
     def prune_block(self, block: Block) -> None:
         grid = candidates(self.settings.sparsity_step)
         with torch.no_grad():
-            scores = self.scores(block)
+            scores = self.own_score(block)
             scratch = torch.empty(2, max(layer.weight.numel() for layer in block.linears.values()))
-            layers = [masking.SortedLayer(layer.weight, scores.pop(name), grid, scratch)
-                      for name, layer in block.linears.items()]
+            layers = [
+                masking.SortedLayer(layer.weight, scores.pop(name), grid, scratch)
+                for name, layer in block.linears.items()
+            ]
             wanted = block.outputs(block.dense_inputs if self.wants_dense_inputs() else block.inputs)
-        allocation = masking.Allocation(layers, self.settings.granularity, self.settings.smooth,
-                                        start_tilt(self.settings, self.target, grid))
+        allocation = masking.Allocation(
+            layers,
+            self.settings.granularity,
+            self.settings.smooth,
+            start_tilt(self.settings, self.target, grid),
+        )
         facts = self.learn(block, allocation, wanted)
         with torch.no_grad():
             for name, line in self.fix_masks(block, allocation).items():
                 block.report[name] = line | facts
 
-    def scores(self, block: Block) -> dict[str, torch.Tensor]:
+    def own_score(self, block: Block) -> dict[str, torch.Tensor]:
         """Importance of every layer's weights, (rows, columns), from the still dense block."""
         size = {name: layer.weight.detach().abs() for name, layer in block.linears.items()}
         if self.settings.metric == "wanda":
@@ -134,11 +160,20 @@ class Besa(BlockMethod):
     def optimizer(self, logits: torch.Tensor) -> torch.optim.Optimizer:
         if self.settings.optimizer == "adamw":
             return torch.optim.AdamW([logits], lr=self.settings.adamw_lr, weight_decay=0.0)
-        return prodigyopt.Prodigy([logits], lr=1.0, betas=(0.9, 0.999), beta3=math.sqrt(0.999), eps=1e-8,
-                                  weight_decay=0.0, d0=1e-6, d_coef=self.settings.d_coef)
+        return prodigyopt.Prodigy(
+            [logits],
+            lr=1.0,
+            betas=(0.9, 0.999),
+            beta3=math.sqrt(0.999),
+            eps=1e-8,
+            weight_decay=0.0,
+            d0=1e-6,
+            d_coef=self.settings.d_coef,
+        )
 
-    def loss(self, block: Block, allocation: Allocation, inputs: torch.Tensor,
-             wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss(
+        self, block: Block, allocation: Allocation, inputs: torch.Tensor, wanted: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss of one window (official ``loss_func``), and its reconstruction part."""
         beta = allocation.coefficients()
         weights = allocation.masked_weights(beta, self.settings.mask_rule)
@@ -152,22 +187,31 @@ class Besa(BlockMethod):
     def fix_masks(self, block: Block, allocation: Allocation) -> dict[str, dict[str, float]]:
         """Fix the counts, repair them to the target if asked, and prune; what to report of each layer."""
         parts = allocation.by_layer(allocation.coefficients())
-        shares, counts = zip(*[layer.counts(beta, self.settings.mask_rule) for layer, beta in parts],
-                             strict=True)
+        shares, counts = zip(
+            *[layer.counts(beta, self.settings.mask_rule) for layer, beta in parts], strict=True
+        )
         final = counts
         if self.settings.exact:
-            widths = torch.cat([torch.full_like(count, layer.weight.shape[1])
-                                for count, (layer, _) in zip(counts, parts, strict=True)])
+            widths = torch.cat(
+                [
+                    torch.full_like(count, layer.weight.shape[1])
+                    for count, (layer, _) in zip(counts, parts, strict=True)
+                ]
+            )
             total = round(self.target.sparsity * allocation.weights)
             final = masking.exact_counts(torch.cat(shares), widths, total).split([len(c) for c in counts])
         report = {}
         for (name, linear), (layer, beta), old, new in zip(
-                block.linears.items(), parts, counts, final, strict=True):
+            block.linears.items(), parts, counts, final, strict=True
+        ):
             masks.prune(linear, layer.keep(new) == 0)
             alpha = beta @ allocation.grid
             report[name] = {
-                "alpha_mean": alpha.mean().item(), "alpha_std": alpha.std(correction=0).item(),
-                "sparsity": int(new.sum()) / layer.weight.numel(), "repaired": int((new - old).abs().sum())}
+                "alpha_mean": alpha.mean().item(),
+                "alpha_std": alpha.std(correction=0).item(),
+                "sparsity": int(new.sum()) / layer.weight.numel(),
+                "repaired": int((new - old).abs().sum()),
+            }
         return report
 
 

@@ -14,6 +14,7 @@ from reprune.lazy import LazyModule, torch
 from reprune.method import ModelFacts, ModelMethod, Target, Unsupported, setting
 
 if TYPE_CHECKING:
+    from reprune.calibration.block import Block
     from reprune.calibration.walk import Walk
 
 masks = LazyModule("reprune.surgery.masks")
@@ -24,12 +25,16 @@ LOW_BITS = 16
 @dataclass(frozen=True)
 class Settings:
     scope: str = setting(
-        "layer", "where weights compete: inside each layer, or over all layers of the model",
-        choices=("layer", "model"))
+        "layer",
+        "where weights compete: inside each layer, or over all layers of the model",
+        choices=("layer", "model"),
+    )
     count: str = setting(
-        "exact", "unstructured targets: exact removes int(weights * sparsity), ties by position; official "
+        "exact",
+        "unstructured targets: exact removes int(weights * sparsity), ties by position; official "
         "removes every |w| <= the next one, as Wanda's code does (one too many, and all ties)",
-        choices=("exact", "official"))
+        choices=("exact", "official"),
+    )
 
 
 class Magnitude(ModelMethod):
@@ -38,12 +43,14 @@ class Magnitude(ModelMethod):
     Settings = Settings
     kinds = ("unstructured", "n:m")
     requires_calibration = False
+    competes_in = "layer"
 
     @classmethod
     def supports(cls, facts: ModelFacts, target: Target, settings: Settings) -> Unsupported | None:
         if target.kind == "n:m" and settings.scope == "model":
-            return Unsupported("n:m compares inside groups of one row, scope 'model' across layers",
-                               f"{target.sparsity:.0%}")
+            return Unsupported(
+                "n:m compares inside groups of one row, scope 'model' across layers", f"{target.sparsity:.0%}"
+            )
         return super().supports(facts, target, settings)
 
     def compress(self, model: Walk) -> None:
@@ -53,6 +60,10 @@ class Magnitude(ModelMethod):
         for block in model.rewrite():
             for layer in block.linears.values():
                 masks.prune(layer, self.mask(layer.weight, shared))
+
+    def own_score(self, block: Block) -> dict[str, torch.Tensor]:
+        """|w| of every layer, (rows, columns)."""
+        return {name: layer.weight.detach().abs() for name, layer in block.linears.items()}
 
     def mask(self, weight: torch.Tensor, shared: Cut | None) -> torch.Tensor:
         """The weights of one layer to prune, (rows, columns) bool."""
@@ -78,7 +89,7 @@ class Cut:
     def mask(self, weight: torch.Tensor) -> torch.Tensor:
         bits = magnitude_bits(weight)
         mask = bits < self.threshold
-        equal = (bits == self.threshold).flatten().nonzero().flatten()[:self.ties]
+        equal = (bits == self.threshold).flatten().nonzero().flatten()[: self.ties]
         mask.view(-1)[equal] = True
         self.ties -= len(equal)
         return mask

@@ -24,16 +24,22 @@ statistics = LazyModule("reprune.calibration.statistics")
 @dataclass(frozen=True)
 class Settings:
     blocksize: int = setting(
-        128, "columns whose mask is chosen together (no effect on n:m targets)", minimum=1)
+        128, "columns whose mask is chosen together (no effect on n:m targets)", minimum=1
+    )
     percdamp: float = setting(
-        0.01, "damping of the Hessian, as a share of its mean diagonal", minimum=1e-6, maximum=1.0)
+        0.01, "damping of the Hessian, as a share of its mean diagonal", minimum=1e-6, maximum=1.0
+    )
     count: str = setting(
-        "exact", "unstructured targets: exact removes int(weights * sparsity) of the layer; official removes "
+        "exact",
+        "unstructured targets: exact removes int(weights * sparsity) of the layer; official removes "
         "every score <= threshold in each block of columns (one too many per block)",
-        choices=("exact", "official"))
+        choices=("exact", "official"),
+    )
     sequential: bool = setting(
-        False, "collect statistics anew after each group of layers that read the same input "
-        "(the official --true-sequential)")
+        False,
+        "collect statistics anew after each group of layers that read the same input "
+        "(the official --true-sequential)",
+    )
 
 
 class SparseGPT(BlockMethod):
@@ -45,8 +51,11 @@ class SparseGPT(BlockMethod):
     @classmethod
     def supports(cls, facts: ModelFacts, target: Target, settings: Settings) -> Unsupported | None:
         if target.kind == "n:m" and settings.blocksize % target.m:
-            return Unsupported(f"groups of {target.m} would straddle blocks of {settings.blocksize} columns; "
-                               f"make blocksize a multiple of {target.m}", f"{target.sparsity:.0%}")
+            return Unsupported(
+                f"groups of {target.m} would straddle blocks of {settings.blocksize} columns; "
+                f"make blocksize a multiple of {target.m}",
+                f"{target.sparsity:.0%}",
+            )
         return super().supports(facts, target, settings)
 
     @classmethod
@@ -62,8 +71,13 @@ class SparseGPT(BlockMethod):
                 for name in names:
                     weight = block.linears[name].weight
                     weight[:, dead] = 0
-                    pruned, loss = sweep(weight, factor, self.target, self.settings.blocksize,
-                                         official=self.settings.count == "official")
+                    pruned, loss = sweep(
+                        weight,
+                        factor,
+                        self.target,
+                        self.settings.blocksize,
+                        official=self.settings.count == "official",
+                    )
                     weight.copy_(pruned)
                     block.report[name] = {"loss": loss, "damping": damping}
                     done += 1
@@ -81,8 +95,9 @@ class SparseGPT(BlockMethod):
             yield names, found[names[0]]
 
 
-def sweep(weight: torch.Tensor, factor: torch.Tensor, target: Target, blocksize: int = 128,
-          official: bool = False) -> tuple[torch.Tensor, float]:
+def sweep(
+    weight: torch.Tensor, factor: torch.Tensor, target: Target, blocksize: int = 128, official: bool = False
+) -> tuple[torch.Tensor, float]:
     """Prune ``weight`` (rows, columns) from left to right; the new weight and its loss.
 
     ``factor`` is U, upper triangular with UᵀU = H⁻¹ (``masks.inverse_cholesky``). The loss is
@@ -124,8 +139,9 @@ def sweep(weight: torch.Tensor, factor: torch.Tensor, target: Target, blocksize:
     return w.T, 0.5 * errors.square().sum().item()
 
 
-def _absorb(w: torch.Tensor, errors: torch.Tensor, factor: torch.Tensor,
-            since: int, first: int, last: int) -> None:
+def _absorb(
+    w: torch.Tensor, errors: torch.Tensor, factor: torch.Tensor, since: int, first: int, last: int
+) -> None:
     """Bring columns ``first:last`` up to date with the errors of columns ``since:first``."""
     if first > since:
         w[first:last].addmm_(factor[since:first, first:last].T, errors[since:first], alpha=-1)

@@ -22,14 +22,21 @@ statistics = LazyModule("reprune.calibration.statistics")
 @dataclass(frozen=True)
 class Settings:
     metric: str = setting(
-        "wanda", "score of a weight: |w| times the norm of its input, or |w| alone",
-        choices=("wanda", "magnitude"))
+        "wanda",
+        "score of a weight: |w| times the norm of its input, or |w| alone",
+        choices=("wanda", "magnitude"),
+    )
     group: str = setting(
-        "row", "unstructured targets: which weights compete (row is the paper's; layer and column ablate it)",
-        choices=("row", "layer", "column"))
+        "row",
+        "unstructured targets: which weights compete (row is the paper's; layer and column ablate it)",
+        choices=("row", "layer", "column"),
+    )
     variant: str = setting(
-        "uniform", "uniform: the same count in every row; cumulative: the same share of the row's score "
-        "(the official --use_variant)", choices=("uniform", "cumulative"))
+        "uniform",
+        "uniform: the same count in every row; cumulative: the same share of the row's score "
+        "(the official --use_variant)",
+        choices=("uniform", "cumulative"),
+    )
 
 
 class Wanda(BlockMethod):
@@ -54,14 +61,17 @@ class Wanda(BlockMethod):
         return 2.0 if settings.metric == "wanda" else 1.0
 
     def prune_block(self, block: Block) -> None:
-        # All statistics come from the block while it is still dense, as in the official code.
-        norms = {name: None for name in block.linears}
-        if self.settings.metric == "wanda":
-            found = block.statistics(statistics.SquaredNorms)
-            norms = {name: statistic.norms for name, statistic in found.items()}
+        scores = self.own_score(block)
         for done, (name, layer) in enumerate(block.linears.items(), start=1):
-            masks.prune(layer, self.mask(wanda_scores(layer.weight, norms[name])))
+            masks.prune(layer, self.mask(scores.pop(name)))
             block.progress(done / len(block.linears))
+
+    def own_score(self, block: Block) -> dict[str, torch.Tensor]:
+        """The score of every layer's weights, (rows, columns), from the still dense block."""
+        norms: dict[str, torch.Tensor | None] = dict.fromkeys(block.linears)
+        if self.settings.metric == "wanda":
+            norms = {name: found.norms for name, found in block.statistics(statistics.SquaredNorms).items()}
+        return {name: wanda_scores(layer.weight, norms[name]) for name, layer in block.linears.items()}
 
     def mask(self, scores: torch.Tensor) -> torch.Tensor:
         """The weights of one layer to prune, (rows, columns) bool."""

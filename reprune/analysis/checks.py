@@ -40,8 +40,11 @@ def _difference(check: Check, low: str, high: str) -> Question:
 def less(unit: Unit, check: Check) -> list[Part]:
     """``left`` has the lower metric than ``right``, on every task."""
     groups = matched_rows(unit, check, [check["left"], check["right"]])
-    return [part for rows in groups
-            for part in over_tasks(unit, check, rows, _difference(check, rows[0].label, rows[1].label))]
+    return [
+        part
+        for rows in groups
+        for part in over_tasks(unit, check, rows, _difference(check, rows[0].label, rows[1].label))
+    ]
 
 
 def closer(unit: Unit, check: Check) -> list[Part]:
@@ -51,7 +54,8 @@ def closer(unit: Unit, check: Check) -> list[Part]:
         a, b, c, d = (row.label for row in rows)
         question = Question(
             f"{_quantity(check['metric'])}: distance {c} to {d} minus distance {a} to {b}",
-            lambda m: np.abs(m[:, 2, 0] - m[:, 3, 0]) - np.abs(m[:, 0, 0] - m[:, 1, 0]))
+            lambda m: np.abs(m[:, 2, 0] - m[:, 3, 0]) - np.abs(m[:, 0, 0] - m[:, 1, 0]),
+        )
         parts += over_tasks(unit, check, rows, question)
     return parts
 
@@ -59,33 +63,57 @@ def closer(unit: Unit, check: Check) -> list[Part]:
 def increasing(unit: Unit, check: Check) -> list[Part]:
     """The metric rises from each target of ``method`` to the next higher one, on every task."""
     rows = [r for (r,) in matched_rows(unit, check, [check["method"]])]
-    pairs = [pair for model in dict.fromkeys(r.model for r in rows)
-             for pair in pairwise(sorted((r for r in rows if r.model == model),
-                                         key=lambda r: r.target_requested))]
+    pairs = [
+        pair
+        for model in dict.fromkeys(r.model for r in rows)
+        for pair in pairwise(sorted((r for r in rows if r.model == model), key=lambda r: r.target_requested))
+    ]
     if not pairs:
         raise Undecided(f"{check['method']} has a single target")
-    return [part for low, high in pairs
-            for part in over_tasks(unit, check, (low, high), _difference(check, low.target, high.target))]
+    return [
+        part
+        for low, high in pairs
+        for part in over_tasks(unit, check, (low, high), _difference(check, low.target, high.target))
+    ]
 
 
 def spread(unit: Unit, check: Check) -> list[Part]:
     """The measured sparsity varies over projections, blocks or layers: standard deviation ``at_least``."""
     what = f"standard deviation of the sparsity over {check['over']}s"
     rows = matched_rows(unit, check, [check["method"]])
-    return [_counted(unit, check, row, what, lambda shares, _: np.std(shares), check["at_least"])
-            for (row,) in rows]
+    return [
+        _counted(unit, check, row, what, lambda shares, _: np.std(shares), check["at_least"])
+        for (row,) in rows
+    ]
 
 
 def near_target(unit: Unit, check: Check) -> list[Part]:
     """Every projection, block or layer has the target sparsity within ``tolerance``."""
     what = f"largest distance of a {check['over']}'s sparsity from the target"
     rows = matched_rows(unit, check, [check["method"]])
-    return [_counted(unit, check, row, what, lambda shares, target: np.max(np.abs(shares - target)),
-                     check["tolerance"], at_most=True) for (row,) in rows]
+    return [
+        _counted(
+            unit,
+            check,
+            row,
+            what,
+            lambda shares, target: np.max(np.abs(shares - target)),
+            check["tolerance"],
+            at_most=True,
+        )
+        for (row,) in rows
+    ]
 
 
-def _counted(unit: Unit, check: Check, row: Row, what: str, measure: Callable[[np.ndarray, float], float],
-             threshold: float, at_most: bool = False) -> Part:
+def _counted(
+    unit: Unit,
+    check: Check,
+    row: Row,
+    what: str,
+    measure: Callable[[np.ndarray, float], float],
+    threshold: float,
+    at_most: bool = False,
+) -> Part:
     """A comparison of counted weights: exact, so it has no interval; the mean over seeds."""
     where = place(unit, check, [row])
     try:
@@ -94,8 +122,16 @@ def _counted(unit: Unit, check: Check, row: Row, what: str, measure: Callable[[n
         return undecided(where, reason)
     estimate = float(np.mean([measure(run, row.target_requested) for run in shares]))
     holds = estimate <= threshold if at_most else estimate >= threshold
-    return Part(where, HOLDS if holds else FAILS, what, estimate, threshold=threshold, at_most=at_most,
-                seeds=len(shares), reason="exact count, no interval")
+    return Part(
+        where,
+        HOLDS if holds else FAILS,
+        what,
+        estimate,
+        threshold=threshold,
+        at_most=at_most,
+        seeds=len(shares),
+        reason="exact count, no interval",
+    )
 
 
 def depth_less(unit: Unit, check: Check) -> list[Part]:
@@ -103,10 +139,15 @@ def depth_less(unit: Unit, check: Check) -> list[Part]:
     parts = []
     for rows in matched_rows(unit, check, [check["left"], check["right"]]):
         left, right = rows[0].label, rows[1].label
-        mean = Question(f"{_quantity(check['metric'])} of {right} minus {left}, mean over blocks",
-                        lambda m: (m[:, 1] - m[:, 0]).mean(axis=-1))
-        share = Question(f"share of blocks where {left} is below {right}",
-                         lambda m: _share(m[:, 1] - m[:, 0]), check["share"])
+        mean = Question(
+            f"{_quantity(check['metric'])} of {right} minus {left}, mean over blocks",
+            lambda m: (m[:, 1] - m[:, 0]).mean(axis=-1),
+        )
+        share = Question(
+            f"share of blocks where {left} is below {right}",
+            lambda m: _share(m[:, 1] - m[:, 0]),
+            check["share"],
+        )
         parts += [compare(unit, check, rows, mean), compare(unit, check, rows, share)]
     return parts
 
@@ -118,8 +159,10 @@ def _share(differences: np.ndarray) -> np.ndarray:
 
 def rises_with_depth(unit: Unit, check: Check) -> list[Part]:
     """The metric is higher over the last quarter of the blocks than over the first."""
-    question = Question(f"{_quantity(check['metric'])}, last quarter of the blocks minus first",
-                        lambda m: _last_minus_first(m[:, 0]))
+    question = Question(
+        f"{_quantity(check['metric'])}, last quarter of the blocks minus first",
+        lambda m: _last_minus_first(m[:, 0]),
+    )
     return [compare(unit, check, rows, question) for rows in matched_rows(unit, check, [check["method"]])]
 
 
@@ -130,8 +173,11 @@ def _last_minus_first(by_block: np.ndarray) -> np.ndarray:
 
 def cost_order(unit: Unit, check: Check) -> list[Part]:
     """A cost rises along ``order``: measured costs have no interval."""
-    return [_costlier(unit, check, pair) for rows in matched_rows(unit, check, check["order"])
-            for pair in pairwise(rows)]
+    return [
+        _costlier(unit, check, pair)
+        for rows in matched_rows(unit, check, check["order"])
+        for pair in pairwise(rows)
+    ]
 
 
 def _costlier(unit: Unit, check: Check, pair: tuple[Row, Row]) -> Part:
@@ -142,8 +188,15 @@ def _costlier(unit: Unit, check: Check, pair: tuple[Row, Row]) -> Part:
         if value is None:
             return undecided(where, Undecided(f"{row.name}: {cost.title.lower()} is not known"))
     estimate = (costs[1] - costs[0]) * cost.factor
-    return Part(where, HOLDS if estimate > 0 else FAILS, what, estimate,
-                seeds=min(len(row.runs) for row in pair), reason="no interval", unit=cost.unit)
+    return Part(
+        where,
+        HOLDS if estimate > 0 else FAILS,
+        what,
+        estimate,
+        seeds=min(len(row.runs) for row in pair),
+        reason="no interval",
+        unit=cost.unit,
+    )
 
 
 KINDS: dict[str, Callable[[Unit, Check], list[Part]]] = {

@@ -24,9 +24,13 @@ def check_claims(unit: Unit) -> list[dict[str, Any]]:
 def _claim(unit: Unit, claim: dict[str, Any]) -> dict[str, Any]:
     checks = [_check(unit, check) for check in claim["checks"]]
     return {
-        "id": claim["id"], "statement": claim["statement"], "source": claim["source"],
-        "caveat": claim.get("caveat"), "explanation": claim.get("explanation"),
-        "verdict": _together([check["verdict"] for check in checks]), "checks": checks,
+        "id": claim["id"],
+        "statement": claim["statement"],
+        "source": claim["source"],
+        "caveat": claim.get("caveat"),
+        "explanation": claim.get("explanation"),
+        "verdict": _together([check["verdict"] for check in checks]),
+        "checks": checks,
     }
 
 
@@ -37,16 +41,31 @@ def _check(unit: Unit, check: dict[str, Any]) -> dict[str, Any]:
         parts = [undecided("", reason)]
     overall = _together([part.verdict for part in parts])
     decisive = min((part for part in parts if part.verdict == overall), key=lambda part: part.margin)
-    return {"kind": check["kind"], "sentence": sentence(unit, check), "check": check,
-            **_part(check, decisive), "parts": [_part(check, part) for part in parts]}
+    return {
+        "kind": check["kind"],
+        "sentence": sentence(unit, check),
+        "check": check,
+        **_part(check, decisive),
+        "parts": [_part(check, part) for part in parts],
+    }
 
 
 def _part(check: dict[str, Any], part: Part) -> dict[str, Any]:
     return {
-        "where": part.where, "verdict": part.verdict, "what": part.what, "estimate": part.estimate,
-        "low": part.low, "high": part.high, "threshold": part.threshold, "unit": part.unit,
-        "items": part.items, "seeds": part.seeds, "runs": runs_in_words(part.seeds) if part.seeds else None,
-        "reason": part.reason, "figures": figures(part), "basis": basis(check, part),
+        "where": part.where,
+        "verdict": part.verdict,
+        "what": part.what,
+        "estimate": part.estimate,
+        "low": part.low,
+        "high": part.high,
+        "threshold": part.threshold,
+        "unit": part.unit,
+        "items": part.items,
+        "seeds": part.seeds,
+        "runs": runs_in_words(part.seeds) if part.seeds else None,
+        "reason": part.reason,
+        "figures": figures(part),
+        "basis": basis(check, part),
     }
 
 

@@ -36,14 +36,24 @@ def compare_records(new: Path, reference: Path, stream: TextIO, tolerance: float
 def join(new: pd.DataFrame, reference: pd.DataFrame, tolerance: float) -> pd.DataFrame:
     """Both sides of every key with ``verdict``, relative difference, and difference in standard errors."""
     columns = [*KEYS, "value", "stderr", "status"]
-    both = new[columns].merge(reference[columns], on=KEYS, how="outer", suffixes=("_new", "_reference"),
-                              indicator=True, validate="one_to_one")
+    both = new[columns].merge(
+        reference[columns],
+        on=KEYS,
+        how="outer",
+        suffixes=("_new", "_reference"),
+        indicator=True,
+        validate="one_to_one",
+    )
     change = (both.value_new - both.value_reference).abs()
     both["relative"] = change / both.value_reference.abs().where(both.value_reference != 0, 1.0)
     both["in_stderr"] = change / both.stderr_reference.where(both.stderr_reference > 0)
-    cases = {NEW: both["_merge"] == "left_only", MISSING: both["_merge"] == "right_only",
-             DIFFERENT: both.status_new != both.status_reference, EQUAL: _same(both),
-             CLOSE: both.relative <= tolerance}
+    cases = {
+        NEW: both["_merge"] == "left_only",
+        MISSING: both["_merge"] == "right_only",
+        DIFFERENT: both.status_new != both.status_reference,
+        EQUAL: _same(both),
+        CLOSE: both.relative <= tolerance,
+    }
     both["verdict"] = np.select(list(cases.values()), list(cases), DIFFERENT)
     return both
 
@@ -66,8 +76,10 @@ def _line(row: tuple) -> str:
     if row.status_new != row.status_reference:
         return f"different: {key}: {row.status_new}, was {row.status_reference}"
     errors = "" if np.isnan(row.in_stderr) else f", {row.in_stderr:.2g} standard errors"
-    return (f"different: {key}: {row.value_new:.8g}, was {row.value_reference:.8g} "
-            f"(relative {row.relative:.1e}{errors})")
+    return (
+        f"different: {key}: {row.value_new:.8g}, was {row.value_reference:.8g} "
+        f"(relative {row.relative:.1e}{errors})"
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

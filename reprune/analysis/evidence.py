@@ -74,9 +74,11 @@ def matched_rows(unit: Unit, check: dict[str, Any], names: Sequence[str]) -> lis
     for name, rows in zip(names, chosen, strict=True):
         if not rows:
             raise Undecided(f"no row is called '{name}'")
-    return [tuple(_only(rows, name, model, target) for rows, name in zip(chosen, names, strict=True))
-            for model in dict.fromkeys(row.model for row in chosen[0])
-            for target in _targets(chosen, model)]
+    return [
+        tuple(_only(rows, name, model, target) for rows, name in zip(chosen, names, strict=True))
+        for model in dict.fromkeys(row.model for row in chosen[0])
+        for target in _targets(chosen, model)
+    ]
 
 
 def _targets(chosen: Sequence[Sequence[Row]], model: str) -> list[str]:
@@ -110,8 +112,9 @@ def place(unit: Unit, check: dict[str, Any], rows: Sequence[Row], task: str | No
     return ", ".join(words)
 
 
-def compare(unit: Unit, check: dict[str, Any], rows: Sequence[Row], question: Question,
-            task: str | None = None) -> Part:
+def compare(
+    unit: Unit, check: dict[str, Any], rows: Sequence[Row], question: Question, task: str | None = None
+) -> Part:
     """Answer a question about rows on one task, or on all tasks of the protocol together."""
     where = place(unit, check, rows, task)
     try:
@@ -123,8 +126,17 @@ def compare(unit: Unit, check: dict[str, Any], rows: Sequence[Row], question: Qu
         return undecided(where, reason)
     seed = stream_seed("bootstrap", check, task, [[row.model, row.target] for row in rows])
     found = bootstrap(values, question.statistic, seed)
-    return Part(where, verdict(found.low, found.high, question.threshold), question.what, found.estimate,
-                found.low, found.high, question.threshold, items=found.items, seeds=found.seeds)
+    return Part(
+        where,
+        verdict(found.low, found.high, question.threshold),
+        question.what,
+        found.estimate,
+        found.low,
+        found.high,
+        question.threshold,
+        items=found.items,
+        seeds=found.seeds,
+    )
 
 
 def verdict(low: float, high: float, threshold: float) -> str:
@@ -134,8 +146,9 @@ def verdict(low: float, high: float, threshold: float) -> str:
     return FAILS if high < threshold else UNDECIDED
 
 
-def _by_divergence(unit: Unit, check: dict[str, Any], where: str, columns: Sequence[Samples],
-                   question: Question) -> Part:
+def _by_divergence(
+    unit: Unit, check: dict[str, Any], where: str, columns: Sequence[Samples], question: Question
+) -> Part:
     """A diverged run has the worst value there is, which decides unless another diverged as well."""
     worst = -math.inf if unit.higher_is_better(check["metric"]) else math.inf
     means = np.array([[[worst if column.diverged else 0.0] for column in columns]])

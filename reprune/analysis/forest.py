@@ -9,8 +9,12 @@ WIDTH, HEIGHT, PAD = 168, 16, 6
 
 def reach(parts: list[dict[str, Any]]) -> tuple[float, float]:
     """The range that holds every estimate, interval and threshold of ``parts``, so that they share it."""
-    values = [part[key] for part in parts for key in ("estimate", "low", "high", "threshold")
-              if part["estimate"] is not None and part[key] is not None]
+    values = [
+        part[key]
+        for part in parts
+        for key in ("estimate", "low", "high", "threshold")
+        if part["estimate"] is not None and part[key] is not None
+    ]
     return (min(values), max(values)) if values else (0.0, 0.0)
 
 
@@ -23,9 +27,16 @@ def interval_svg(part: dict[str, Any], low: float, high: float) -> str:
         return f"{PAD + (value - low) / (high - low) * (WIDTH - 2 * PAD):.1f}"
 
     middle, limit = HEIGHT / 2, at(part["threshold"])
-    bar = "" if part["low"] is None else (
-        f'<line class="bar" x1="{at(part["low"])}" x2="{at(part["high"])}" y1="{middle}" y2="{middle}"/>')
-    return (f'<svg class="interval {part["verdict"]}" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
-            f'height="{HEIGHT}" aria-hidden="true">'
-            f'<line class="limit" x1="{limit}" x2="{limit}" y1="1" y2="{HEIGHT - 1}"/>{bar}'
-            f'<circle cx="{at(part["estimate"])}" cy="{middle}" r="3.2"/></svg>')
+    bar = (
+        ""
+        if part["low"] is None
+        else (
+            f'<line class="bar" x1="{at(part["low"])}" x2="{at(part["high"])}" y1="{middle}" y2="{middle}"/>'
+        )
+    )
+    return (
+        f'<svg class="interval {part["verdict"]}" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
+        f'height="{HEIGHT}" aria-hidden="true">'
+        f'<line class="limit" x1="{limit}" x2="{limit}" y1="1" y2="{HEIGHT - 1}"/>{bar}'
+        f'<circle cx="{at(part["estimate"])}" cy="{middle}" r="3.2"/></svg>'
+    )

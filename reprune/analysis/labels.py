@@ -20,9 +20,18 @@ def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
     texts = [textwrap.fill(text, LINE_CHARACTERS) for _, text, _ in labels]
     gap = LINE_HEIGHT * max((text.count("\n") + 1 for text in texts), default=1)
     for place, text, (_, _, shade) in zip(apart(heights, gap), texts, labels, strict=True):
-        axes.annotate(text, (1.0, place), xycoords="axes fraction", xytext=(9, 0), color=shade,
-                      textcoords="offset points", va="center", fontsize=9.5, fontweight="bold",
-                      annotation_clip=False)
+        axes.annotate(
+            text,
+            (1.0, place),
+            xycoords="axes fraction",
+            xytext=(9, 0),
+            color=shade,
+            textcoords="offset points",
+            va="center",
+            fontsize=9.5,
+            fontweight="bold",
+            annotation_clip=False,
+        )
 
 
 def apart(heights: Sequence[float], gap: float) -> list[float]:
@@ -48,14 +57,22 @@ def label_points(axes: Axes, labels: Sequence[tuple[float, float, str, str]]) ->
     for (x, y, text, shade), spot in zip(labels, spots, strict=True):
         half = 3.1 * len(text)
         sides = [(0, -16), (half + 10, -4), (-half - 10, -4), (0, 8), (0, -28), (0, 20)]
-        boxes = [(spot[0] + dx - half, spot[1] + dy, spot[0] + dx + half, spot[1] + dy + 9)
-                 for dx, dy in sides]
+        boxes = [
+            (spot[0] + dx - half, spot[1] + dy, spot[0] + dx + half, spot[1] + dy + 9) for dx, dy in sides
+        ]
         free = next((i for i, box in enumerate(boxes) if not any(_overlap(box, t) for t in taken)), 0)
         taken.append(boxes[free])
-        axes.annotate(text, (x, y), xytext=sides[free], textcoords="offset points", ha="center", color=shade,
-                      fontsize=9.5, fontweight="bold",
-                      bbox={"boxstyle": "square,pad=0.1", "facecolor": PAPER, "edgecolor": "none",
-                            "alpha": 0.7})
+        axes.annotate(
+            text,
+            (x, y),
+            xytext=sides[free],
+            textcoords="offset points",
+            ha="center",
+            color=shade,
+            fontsize=9.5,
+            fontweight="bold",
+            bbox={"boxstyle": "square,pad=0.1", "facecolor": PAPER, "edgecolor": "none", "alpha": 0.7},
+        )
 
 
 def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:

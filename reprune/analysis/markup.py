@@ -15,11 +15,32 @@ NOTHING, NO_BREAK = "–", "\u2011"
 LINE_END = r"\\"
 FIT_WIDTH = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
-    "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "×": r"$\times$",
-    "−": "$-$", "–": "--", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "→": r"$\rightarrow$", "·": r"$\cdot$",
-    "‖": r"$\|$", "≠": r"$\neq$", "≤": r"$\leq$", "≥": r"$\geq$", "≈": r"$\approx$", "λ": r"$\lambda$",
-    "<": "$<$", ">": "$>$",
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "−": "$-$",
+    "–": "--",
+    "↓": r"$\downarrow$",
+    "↑": r"$\uparrow$",
+    "→": r"$\rightarrow$",
+    "·": r"$\cdot$",
+    "‖": r"$\|$",
+    "≠": r"$\neq$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "≈": r"$\approx$",
+    "λ": r"$\lambda$",
+    "<": "$<$",
+    ">": "$>$",
 }
 LATIN, PUNCTUATION = 0x180, "–—‘’“”…"  # what LaTeX sets from UTF-8 without packages
 
@@ -44,8 +65,10 @@ def cell_text(line: Line, index: int) -> str:
 
 def groups(table: Table) -> list[tuple[str, str, int]]:
     """(heading, kind, width) of each run of columns with the same group heading."""
-    return [(group, kind, len(list(columns)))
-            for (group, kind), columns in groupby(table.columns, key=lambda c: (c.group, c.kind))]
+    return [
+        (group, kind, len(list(columns)))
+        for (group, kind), columns in groupby(table.columns, key=lambda c: (c.group, c.kind))
+    ]
 
 
 def group_title(group: str, kind: str) -> str:
@@ -55,8 +78,9 @@ def group_title(group: str, kind: str) -> str:
 def to_markdown(table: Table, notes: list[str]) -> str:
     """A pipe table with one heading line, then its notes."""
     heads = [*table.heads, *(f"{group_title(c.group, c.kind)} {c.title}".strip() for c in table.columns)]
-    lines = [[*line.heads, *(_markdown_cell(line, i) for i in range(len(line.cells)))]
-             for line in table.lines]
+    lines = [
+        [*line.heads, *(_markdown_cell(line, i) for i in range(len(line.cells)))] for line in table.lines
+    ]
     aligned = [":--"] * len(table.heads) + ["--:"] * len(table.columns)
     body = "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, aligned, *lines))
     marked = [*(f"[{mark}] {text}" for mark, text in table.problems.items()), *notes]
@@ -72,15 +96,34 @@ def to_latex(table: Table, notes: list[str], label: str) -> str:
     """A ``table`` environment, scaled down where it is wider than the line."""
     spec = "l" * len(table.heads) + "r" * len(table.columns)
     heads = " & ".join([*map(latex, table.heads), *(_stacked(c.title, "r", 12) for c in table.columns)])
-    body = [" & ".join([*map(latex, line.heads), *(_latex_cell(line, i) for i in range(len(line.cells)))])
-            + r" \\" for line in table.lines]
+    body = [
+        " & ".join([*map(latex, line.heads), *(_latex_cell(line, i) for i in range(len(line.cells)))])
+        + r" \\"
+        for line in table.lines
+    ]
     marked = [*(f"[{mark}] {text}" for mark, text in table.problems.items()), *notes]
-    return "\n".join([
-        r"% needs \usepackage{booktabs,graphicx}", r"\begin{table}[t]", r"\centering\small",
-        rf"\caption{{{latex(table.title)}}}", rf"\label{{{label}}}", FIT_WIDTH,
-        rf"\begin{{tabular}}{{{spec}}}", r"\toprule", *_latex_groups(table), heads + r" \\", r"\midrule",
-        *body, r"\bottomrule", r"\end{tabular}}", r"\par\medskip\raggedright\footnotesize",
-        *(latex(note) + r"\par" for note in marked), r"\end{table}", ""])
+    return "\n".join(
+        [
+            r"% needs \usepackage{booktabs,graphicx}",
+            r"\begin{table}[t]",
+            r"\centering\small",
+            rf"\caption{{{latex(table.title)}}}",
+            rf"\label{{{label}}}",
+            FIT_WIDTH,
+            rf"\begin{{tabular}}{{{spec}}}",
+            r"\toprule",
+            *_latex_groups(table),
+            heads + r" \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}}",
+            r"\par\medskip\raggedright\footnotesize",
+            *(latex(note) + r"\par" for note in marked),
+            r"\end{table}",
+            "",
+        ]
+    )
 
 
 def _latex_groups(table: Table) -> list[str]:
@@ -112,8 +155,9 @@ def _latex_cell(line: Line, index: int) -> str:
 
 def latex(text: str) -> str:
     """``text`` with every character that LaTeX would read otherwise, or cannot set, replaced."""
-    return "".join(LATEX.get(c, c if ord(c) < LATIN or c in PUNCTUATION else f"[U+{ord(c):04X}]")
-                   for c in text)
+    return "".join(
+        LATEX.get(c, c if ord(c) < LATIN or c in PUNCTUATION else f"[U+{ord(c):04X}]") for c in text
+    )
 
 
 def to_html(table: Table, notes: list[str], origins: list[str], identity: str) -> str:
@@ -122,18 +166,25 @@ def to_html(table: Table, notes: list[str], origins: list[str], identity: str) -
     for group, kind, width in groups(table):
         tag = f'<span class="tag">{OTHER}</span>' if kind == "other" else ""
         first.append(f'<th class="{kind} group" colspan="{width}" scope="colgroup">{escape(group)}{tag}</th>')
-    second = [f'<th class="{c.kind}" scope="col">{escape(c.title).replace("-", NO_BREAK)}</th>'
-              for c in table.columns]
-    body = "\n".join(f"<tr{_row_class(table, i)}>{_html_line(line, table)}</tr>"
-                     for i, line in enumerate(table.lines))
+    second = [
+        f'<th class="{c.kind}" scope="col">{escape(c.title).replace("-", NO_BREAK)}</th>'
+        for c in table.columns
+    ]
+    body = "\n".join(
+        f"<tr{_row_class(table, i)}>{_html_line(line, table)}</tr>" for i, line in enumerate(table.lines)
+    )
     marks = {cell.mark for line in table.lines if not _shared_problem(line, table) for cell in line.cells}
-    marked = [*(f"<b>{mark}</b> {escape(text)}" for mark, text in table.problems.items() if mark in marks),
-              *map(escape, notes)]
-    return (f'<figure class="table" id="{identity}"><figcaption>{escape(table.title)}</figcaption>\n'
-            f'<div class="scroll"><table>\n<thead><tr>{"".join(first)}</tr>\n'
-            f'<tr>{"".join(second)}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>\n'
-            f'<ul class="notes">{_items(marked)}</ul>\n<details class="notes"><summary>Where these numbers '
-            f'come from</summary><ul>{_items(map(escape, origins))}</ul></details></figure>\n')
+    marked = [
+        *(f"<b>{mark}</b> {escape(text)}" for mark, text in table.problems.items() if mark in marks),
+        *map(escape, notes),
+    ]
+    return (
+        f'<figure class="table" id="{identity}"><figcaption>{escape(table.title)}</figcaption>\n'
+        f'<div class="scroll"><table>\n<thead><tr>{"".join(first)}</tr>\n'
+        f"<tr>{''.join(second)}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>\n"
+        f'<ul class="notes">{_items(marked)}</ul>\n<details class="notes"><summary>Where these numbers '
+        f"come from</summary><ul>{_items(map(escape, origins))}</ul></details></figure>\n"
+    )
 
 
 def _items(texts: Iterable[str]) -> str:

@@ -87,8 +87,9 @@ def _over_seeds(good: list[Measurement], asked: int) -> Measurement:
     reason = f"{missing} of {asked} seeds have no value" if missing else None
     if len(good) == 1:
         return replace(good[0], reason=reason)
-    return Measurement("ok", float(values.mean()), stderr_of_mean(values), "seeds", good[0].n, len(good),
-                       reason)
+    return Measurement(
+        "ok", float(values.mean()), stderr_of_mean(values), "seeds", good[0].n, len(good), reason
+    )
 
 
 def _measure_run(unit: Unit, run: Run, quantity: Quantity) -> Measurement:
@@ -97,8 +98,10 @@ def _measure_run(unit: Unit, run: Run, quantity: Quantity) -> Measurement:
     records = unit.records_of(run.run_id)
     found = records[_matches(records, quantity)]
     if len(found) > 1:
-        raise ValueError(f"{run.run_id}: {len(found)} values of {quantity.metric} on {quantity.task} by "
-                         f"{quantity.protocol}; choose one by 'variant'")
+        raise ValueError(
+            f"{run.run_id}: {len(found)} values of {quantity.metric} on {quantity.task} by "
+            f"{quantity.protocol}; choose one by 'variant'"
+        )
     if found.empty:
         return _without_value(records, quantity)
     record = found.iloc[0]
@@ -109,8 +112,11 @@ def _measure_run(unit: Unit, run: Run, quantity: Quantity) -> Measurement:
 
 
 def _matches(records: pd.DataFrame, quantity: Quantity) -> pd.Series:
-    matches = ((records.protocol_name == quantity.protocol) & (records.metric == quantity.metric)
-               & (records.task == quantity.task))
+    matches = (
+        (records.protocol_name == quantity.protocol)
+        & (records.metric == quantity.metric)
+        & (records.task == quantity.task)
+    )
     for column in ("suite", "variant"):
         if getattr(quantity, column) is not None:
             matches &= records[column] == getattr(quantity, column)
@@ -128,8 +134,9 @@ def _without_value(records: pd.DataFrame, quantity: Quantity) -> Measurement:
 
 def _with_error(unit: Unit, run: Run, quantity: Quantity, record: pd.Series) -> Measurement:
     items = unit.items_of(run.run_id)
-    losses = items[(items.protocol_name == quantity.protocol) & (items.task == quantity.task)
-                   & (items.metric == "nll")].value.to_numpy(dtype=float)
+    losses = items[
+        (items.protocol_name == quantity.protocol) & (items.task == quantity.task) & (items.metric == "nll")
+    ].value.to_numpy(dtype=float)
     if quantity.metric == "perplexity" and len(losses):
         stderr, over, n = perplexity_stderr(losses), "windows", len(losses)
     else:

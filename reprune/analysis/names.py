@@ -5,13 +5,24 @@ from __future__ import annotations
 from typing import NamedTuple
 
 TASKS = {
-    "wikitext2": "WikiText-2", "c4": "C4", "ptb": "PTB", "piqa": "PIQA", "boolq": "BoolQ",
-    "hellaswag": "HellaSwag", "winogrande": "WinoGrande", "arc_easy": "ARC-easy",
-    "arc_challenge": "ARC-challenge", "openbookqa": "OpenBookQA", "rte": "RTE", "average": "Average",
+    "wikitext2": "WikiText-2",
+    "c4": "C4",
+    "ptb": "PTB",
+    "piqa": "PIQA",
+    "boolq": "BoolQ",
+    "hellaswag": "HellaSwag",
+    "winogrande": "WinoGrande",
+    "arc_easy": "ARC-easy",
+    "arc_challenge": "ARC-challenge",
+    "openbookqa": "OpenBookQA",
+    "rte": "RTE",
+    "average": "Average",
 }
 METRICS = {
-    "perplexity": "Perplexity", "relative_error": "Relative error",
-    "accuracy": "Accuracy", "bleu": "BLEU",
+    "perplexity": "Perplexity",
+    "relative_error": "Relative error",
+    "accuracy": "Accuracy",
+    "bleu": "BLEU",
 }
 
 

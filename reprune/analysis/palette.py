@@ -12,13 +12,33 @@ INK, MUTED, GRID, PAPER = "#22282e", "#6a737c", "#dfe3e7", "#ffffff"
 """The four neutral colours; the report swaps them for its own so that plots follow dark and light."""
 
 COLOURS = {
-    "dense": MUTED, "magnitude": "#9a8c7a", "wanda": "#1783c8", "sparsegpt": "#ee8f22", "besa": "#d63d6e",
-    "shortgpt": "#33a6c4", "llm_pruner": "#117a65", "sheared_llama": "#7d5ba6", "grasp": "#b0a12c",
-    "flop": "#5c6bc0", "cap": "#a0522d", "voita_heads": "#45a25a", "gradual_pruning": "#d474b5",
+    "dense": MUTED,
+    "magnitude": "#9a8c7a",
+    "wanda": "#1783c8",
+    "sparsegpt": "#ee8f22",
+    "besa": "#d63d6e",
+    "shortgpt": "#33a6c4",
+    "llm_pruner": "#117a65",
+    "sheared_llama": "#7d5ba6",
+    "grasp": "#b0a12c",
+    "flop": "#5c6bc0",
+    "cap": "#a0522d",
+    "voita_heads": "#45a25a",
+    "gradual_pruning": "#d474b5",
 }
 MARKERS = {
-    "dense": "_", "magnitude": "s", "wanda": "o", "sparsegpt": "D", "besa": "^", "shortgpt": "v",
-    "llm_pruner": "P", "sheared_llama": "X", "grasp": "p", "flop": "h", "cap": "<", "voita_heads": ">",
+    "dense": "_",
+    "magnitude": "s",
+    "wanda": "o",
+    "sparsegpt": "D",
+    "besa": "^",
+    "shortgpt": "v",
+    "llm_pruner": "P",
+    "sheared_llama": "X",
+    "grasp": "p",
+    "flop": "h",
+    "cap": "<",
+    "voita_heads": ">",
     "gradual_pruning": "d",
 }
 SPARE_COLOURS = ["#4d7f91", "#8f6b9e", "#7f8c3a", "#b5651d", "#5a7d5a", "#a3485f"]

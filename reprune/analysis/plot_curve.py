@@ -22,12 +22,25 @@ def points(unit: Unit, spec: dict[str, Any]) -> pd.DataFrame:
     """One line per row of the experiment: x, value, stderr, or the status and reason it lacks them."""
     quantity = Quantity.of(spec, spec["task"])
     measured = [(row, measure(unit, row, quantity)) for row in unit.rows(spec["experiment"])]
-    return pd.DataFrame([
-        {"label": row.label, "method": row.method, "model": row.model, "target": row.target,
-         "dense": row.dense, "x": position(unit, row, spec["x"]), "value": m.value, "stderr": m.stderr,
-         "stderr_over": m.stderr_over, "status": m.status, "reason": m.reason,
-         "run_id": ";".join(run.run_id for run in row.runs if run.run_id)}
-        for row, m in measured])
+    return pd.DataFrame(
+        [
+            {
+                "label": row.label,
+                "method": row.method,
+                "model": row.model,
+                "target": row.target,
+                "dense": row.dense,
+                "x": position(unit, row, spec["x"]),
+                "value": m.value,
+                "stderr": m.stderr,
+                "stderr_over": m.stderr_over,
+                "status": m.status,
+                "reason": m.reason,
+                "run_id": ";".join(run.run_id for run in row.runs if run.run_id),
+            }
+            for row, m in measured
+        ]
+    )
 
 
 def position(unit: Unit, row: Row, x: str) -> float | None:
@@ -50,8 +63,12 @@ def axis_title(x: str) -> str:
 def draw_curve(unit: Unit, spec: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
     """Draw the plot, a panel for each model; returns it with its data."""
     data = points(unit, spec)
-    figure = style.new_figure(spec["title"], f"{subject(unit, spec)}; {bars(data)}",
-                              footnote(unit, spec, data), style.body_height(data))
+    figure = style.new_figure(
+        spec["title"],
+        f"{subject(unit, spec)}; {bars(data)}",
+        footnote(unit, spec, data),
+        style.body_height(data),
+    )
     for axes, part in style.panels(unit, figure, data, BOX):
         _panel(axes, spec, part)
     return figure, data
@@ -63,8 +80,10 @@ def _panel(axes: Axes, spec: dict[str, Any], data: pd.DataFrame) -> None:
     ranks = palette.ranks(curves)
     for label, group in curves.groupby("label", sort=False):
         _one_line(axes, group[group.status == "ok"].sort_values("x"), ranks[label])
-    references = data[(data.status == "ok") & ((data.label == spec.get("reference"))
-                                               | (data.method == spec.get("reference")))]
+    references = data[
+        (data.status == "ok")
+        & ((data.label == spec.get("reference")) | (data.method == spec.get("reference")))
+    ]
     for row in references.itertuples():
         axes.axhline(row.value, color=palette.MUTED, linewidth=1.3, linestyle=palette.line(1), zorder=1)
     _scale(axes, spec, curves)
@@ -103,10 +122,18 @@ def lost(data: pd.DataFrame) -> list[str]:
 def _one_line(axes: Axes, good: pd.DataFrame, rank: int) -> None:
     if len(good):
         method = good.method.iloc[0]
-        axes.errorbar(good.x, good.value, yerr=good.stderr.astype(float).fillna(0.0), elinewidth=1.2,
-                      color=palette.colour(method, rank), marker=palette.marker(method),
-                      linestyle=palette.line(rank), capsize=2.5, markeredgecolor=palette.PAPER,
-                      markeredgewidth=0.8)
+        axes.errorbar(
+            good.x,
+            good.value,
+            yerr=good.stderr.astype(float).fillna(0.0),
+            elinewidth=1.2,
+            color=palette.colour(method, rank),
+            marker=palette.marker(method),
+            linestyle=palette.line(rank),
+            capsize=2.5,
+            markeredgecolor=palette.PAPER,
+            markeredgewidth=0.8,
+        )
 
 
 def _label(axes: Axes, good: pd.DataFrame, ranks: dict[str, int], references: pd.DataFrame) -> None:
@@ -114,11 +141,24 @@ def _label(axes: Axes, good: pd.DataFrame, ranks: dict[str, int], references: pd
     ends = good.sort_values("x").groupby("label", sort=False).tail(1)
     shades = {row.label: palette.colour(row.method, ranks[row.label]) for row in ends.itertuples()}
     at_edge = ends[ends.x == good.x.max()]
-    label_ends(axes, [*((row.value, row.label, shades[row.label]) for row in at_edge.itertuples()),
-                      *((row.value, row.label, palette.MUTED) for row in references.itertuples())])
+    label_ends(
+        axes,
+        [
+            *((row.value, row.label, shades[row.label]) for row in at_edge.itertuples()),
+            *((row.value, row.label, palette.MUTED) for row in references.itertuples()),
+        ],
+    )
     for row in ends[ends.x < good.x.max()].itertuples():
-        axes.annotate(row.label, (row.x, row.value), xytext=(9, 0), textcoords="offset points", va="center",
-                      color=shades[row.label], fontsize=9.5, fontweight="bold")
+        axes.annotate(
+            row.label,
+            (row.x, row.value),
+            xytext=(9, 0),
+            textcoords="offset points",
+            va="center",
+            color=shades[row.label],
+            fontsize=9.5,
+            fontweight="bold",
+        )
 
 
 def _scale(axes: Axes, spec: dict[str, Any], curves: pd.DataFrame) -> None:
@@ -136,6 +176,14 @@ def _mark_diverged(axes: Axes, curves: pd.DataFrame) -> None:
     """A word above the upper edge where a run diverged."""
     for x, group in curves[curves.status == "diverged"].groupby("x"):
         for height, row in enumerate(group.itertuples()):
-            axes.annotate(f"{row.label} diverged ↑", (x, 1.0), xycoords=("data", "axes fraction"),
-                          xytext=(0, 5 + 11 * height), textcoords="offset points", ha="center", va="bottom",
-                          fontsize=8, color=palette.colour(row.method))
+            axes.annotate(
+                f"{row.label} diverged ↑",
+                (x, 1.0),
+                xycoords=("data", "axes fraction"),
+                xytext=(0, 5 + 11 * height),
+                textcoords="offset points",
+                ha="center",
+                va="bottom",
+                fontsize=8,
+                color=palette.colour(row.method),
+            )

@@ -28,18 +28,27 @@ def draw_depth(unit: Unit, spec: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
     tasks = unit.items.loc[(unit.items.protocol_name == spec["protocol"]).fillna(False), "task"].unique()
     windows = counted(int(data.windows.min()), "held-out window")
     figure = style.new_figure(
-        spec["title"], f"{subject(unit, spec)}; mean over {windows}, band: ± standard error",
-        "\n".join([style.origin(unit, data.model, spec["protocol"], tasks),
-                   *(["Not drawn: " + "; ".join(dict.fromkeys(reasons))] if reasons else [])]),
-        style.body_height(data))
+        spec["title"],
+        f"{subject(unit, spec)}; mean over {windows}, band: ± standard error",
+        "\n".join(
+            [
+                style.origin(unit, data.model, spec["protocol"], tasks),
+                *(["Not drawn: " + "; ".join(dict.fromkeys(reasons))] if reasons else []),
+            ]
+        ),
+        style.body_height(data),
+    )
     for axes, part in style.panels(unit, figure, data, BOX):
         _panel(axes, spec, part)
     return figure, data
 
 
 def _panel(axes: Axes, spec: dict[str, Any], data: pd.DataFrame) -> None:
-    axes.set(xlabel="Decoder block", ylabel=value_title(spec),
-             xlim=(data.block.min() - 0.4, data.block.max() + 0.4))
+    axes.set(
+        xlabel="Decoder block",
+        ylabel=value_title(spec),
+        xlim=(data.block.min() - 0.4, data.block.max() + 0.4),
+    )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     ranks = palette.ranks(data)
     for place, ((label, _), group) in enumerate(data.groupby(["label", "target"], sort=False)):
@@ -49,21 +58,41 @@ def _panel(axes: Axes, spec: dict[str, Any], data: pd.DataFrame) -> None:
     else:
         axes.set_ylim(bottom=0.0)
     several = data.target.nunique() > 1
-    label_ends(axes, [
-        (row.value, f"{row.label} {row.target}" if several else row.label,
-         palette.colour(row.method, ranks[row.label]))
-        for row in data[data.block == data.block.max()].itertuples()])
+    label_ends(
+        axes,
+        [
+            (
+                row.value,
+                f"{row.label} {row.target}" if several else row.label,
+                palette.colour(row.method, ranks[row.label]),
+            )
+            for row in data[data.block == data.block.max()].itertuples()
+        ],
+    )
 
 
 def _one_method(axes: Axes, group: pd.DataFrame, rank: int, place: int) -> None:
     """A line with its band; each line has its markers at other blocks, so that none hides another."""
     method = group.method.iloc[0]
     shade = palette.colour(method, rank)
-    axes.plot(group.block, group.value, color=shade, linestyle=palette.line(rank),
-              marker=palette.marker(method), markevery=(2 + place, 7), markeredgecolor=palette.PAPER,
-              markeredgewidth=0.9)
-    axes.fill_between(group.block, group.value - group.stderr, group.value + group.stderr, color=shade,
-                      alpha=0.18, linewidth=0)
+    axes.plot(
+        group.block,
+        group.value,
+        color=shade,
+        linestyle=palette.line(rank),
+        marker=palette.marker(method),
+        markevery=(2 + place, 7),
+        markeredgecolor=palette.PAPER,
+        markeredgewidth=0.9,
+    )
+    axes.fill_between(
+        group.block,
+        group.value - group.stderr,
+        group.value + group.stderr,
+        color=shade,
+        alpha=0.18,
+        linewidth=0,
+    )
 
 
 def _known(unit: Unit, spec: dict[str, Any]) -> tuple[list[Samples], list[str]]:
@@ -87,8 +116,16 @@ def _by_block(found: Samples) -> pd.DataFrame:
     """One line per block: mean over windows (of the mean over seeds) and its standard error."""
     frames = list(found.by_seed.values())
     mean = sum(frames[1:], frames[0]) / len(frames)
-    return pd.DataFrame({
-        "label": found.row.label, "method": found.row.method, "model": found.row.model,
-        "target": found.row.target, "block": mean.columns, "value": mean.mean().to_numpy(),
-        "stderr": (mean.std(ddof=1) / np.sqrt(len(mean))).fillna(0.0).to_numpy(), "windows": len(mean),
-        "run_id": ";".join(str(run.run_id) for run in found.row.runs)})
+    return pd.DataFrame(
+        {
+            "label": found.row.label,
+            "method": found.row.method,
+            "model": found.row.model,
+            "target": found.row.target,
+            "block": mean.columns,
+            "value": mean.mean().to_numpy(),
+            "stderr": (mean.std(ddof=1) / np.sqrt(len(mean))).fillna(0.0).to_numpy(),
+            "windows": len(mean),
+            "run_id": ";".join(str(run.run_id) for run in found.row.runs),
+        }
+    )

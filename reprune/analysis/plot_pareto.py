@@ -26,8 +26,11 @@ def draw_pareto(unit: Unit, spec: dict[str, Any]) -> tuple[Figure, pd.DataFrame]
     factor = FACT_TITLES[spec["x"]].factor if spec["x"] in FACT_TITLES else 1.0
     data = data.assign(x=data.x.astype(float) * factor, front=False)
     figure = style.new_figure(
-        spec["title"], f"{subject(unit, spec)}; {bars(data)}; dotted: best at no more cost",
-        footnote(unit, spec, data), style.body_height(data))
+        spec["title"],
+        f"{subject(unit, spec)}; {bars(data)}; dotted: best at no more cost",
+        footnote(unit, spec, data),
+        style.body_height(data),
+    )
     for axes, part in style.panels(unit, figure, data, BOX):
         drawn = part[~part.dense & part.x.notna() & (part.status == "ok")].sort_values("x")
         best = front(drawn, unit.higher_is_better(spec["metric"]))
@@ -36,19 +39,31 @@ def draw_pareto(unit: Unit, spec: dict[str, Any]) -> tuple[Figure, pd.DataFrame]
     return figure, data
 
 
-def _panel(axes: Axes, spec: dict[str, Any], drawn: pd.DataFrame, best: pd.DataFrame,
-           dense: pd.DataFrame) -> None:
+def _panel(
+    axes: Axes, spec: dict[str, Any], drawn: pd.DataFrame, best: pd.DataFrame, dense: pd.DataFrame
+) -> None:
     axes.grid(axis="x")
     axes.set(xlabel=axis_title(spec["x"]), ylabel=value_title(spec))
-    axes.step(best.x, best.value, where="post", color=palette.MUTED, linewidth=1.2, linestyle=palette.line(2),
-              zorder=1)
+    axes.step(
+        best.x,
+        best.value,
+        where="post",
+        color=palette.MUTED,
+        linewidth=1.2,
+        linestyle=palette.line(2),
+        zorder=1,
+    )
     _points(axes, drawn)
     _dense(axes, dense)
     _scale(axes, spec, drawn)
     several = drawn.target.nunique() > 1
-    label_points(axes, [
-        (p.x, p.value, f"{p.label} {p.target}" if several else p.label, palette.colour(p.method))
-        for p in drawn.itertuples()])
+    label_points(
+        axes,
+        [
+            (p.x, p.value, f"{p.label} {p.target}" if several else p.label, palette.colour(p.method))
+            for p in drawn.itertuples()
+        ],
+    )
 
 
 def front(points: pd.DataFrame, higher: bool) -> pd.DataFrame:
@@ -60,9 +75,18 @@ def front(points: pd.DataFrame, higher: bool) -> pd.DataFrame:
 
 def _points(axes: Axes, drawn: pd.DataFrame) -> None:
     for point in drawn.itertuples():
-        axes.errorbar(point.x, point.value, yerr=0.0 if pd.isna(point.stderr) else point.stderr,
-                      color=palette.colour(point.method), marker=palette.marker(point.method), markersize=8,
-                      elinewidth=1.3, capsize=3, markeredgecolor=palette.PAPER, markeredgewidth=0.9)
+        axes.errorbar(
+            point.x,
+            point.value,
+            yerr=0.0 if pd.isna(point.stderr) else point.stderr,
+            color=palette.colour(point.method),
+            marker=palette.marker(point.method),
+            markersize=8,
+            elinewidth=1.3,
+            capsize=3,
+            markeredgecolor=palette.PAPER,
+            markeredgewidth=0.9,
+        )
 
 
 def _scale(axes: Axes, spec: dict[str, Any], drawn: pd.DataFrame) -> None:
@@ -80,6 +104,14 @@ def _dense(axes: Axes, dense: pd.DataFrame) -> None:
     """A line at the dense model's quality, which costs nothing to compress."""
     for row in dense.itertuples():
         axes.axhline(row.value, color=palette.MUTED, linewidth=1.3, linestyle=palette.line(1), zorder=1)
-        axes.annotate(row.label, (1.0, row.value), xycoords=("axes fraction", "data"), xytext=(0, 5),
-                      textcoords="offset points", ha="right", color=palette.MUTED, fontsize=9.5,
-                      fontweight="bold")
+        axes.annotate(
+            row.label,
+            (1.0, row.value),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 5),
+            textcoords="offset points",
+            ha="right",
+            color=palette.MUTED,
+            fontsize=9.5,
+            fontweight="bold",
+        )

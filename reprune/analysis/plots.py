@@ -20,7 +20,10 @@ from reprune.analysis.style import STYLE, new_figure, origin
 from reprune.analysis.unit import Unit
 
 KINDS: dict[str, Callable[[Unit, dict[str, Any]], tuple[Figure, pd.DataFrame]]] = {
-    "curve": draw_curve, "allocation": draw_allocation, "depth": draw_depth, "pareto": draw_pareto,
+    "curve": draw_curve,
+    "allocation": draw_allocation,
+    "depth": draw_depth,
+    "pareto": draw_pareto,
 }
 DPI = 160
 

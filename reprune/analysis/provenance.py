@@ -7,7 +7,8 @@ from typing import Any
 from reprune.analysis.unit import Unit
 
 FITS = {
-    "equal": "the paper's data", "sample": "a sample of the paper's data",
+    "equal": "the paper's data",
+    "sample": "a sample of the paper's data",
     "stand-in": "stand-in: other text of the same kind",
 }
 
@@ -18,15 +19,20 @@ def fit(source: dict[str, Any]) -> str:
 
 def protocols_called(unit: Unit, name: str) -> dict[str, dict[str, Any]]:
     """The unit's protocols of that name by full identity."""
-    return {identity: content for identity, content in unit.info["protocols"].items()
-            if identity.split("@")[0] == name}
+    return {
+        identity: content
+        for identity, content in unit.info["protocols"].items()
+        if identity.split("@")[0] == name
+    }
 
 
 def settings_of(content: dict[str, Any]) -> str:
     """The plain settings of a protocol in one line: ``unit token, window 512, windows 12``."""
-    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in content.items()
-                     if key not in ("name", "suite", "title", "version")
-                     and isinstance(value, (str, int, float)))
+    return ", ".join(
+        f"{key.replace('_', ' ')} {value}"
+        for key, value in content.items()
+        if key not in ("name", "suite", "title", "version") and isinstance(value, (str, int, float))
+    )
 
 
 def sources_of(unit: Unit, protocol: str, task: str) -> list[dict[str, Any]]:
@@ -34,8 +40,9 @@ def sources_of(unit: Unit, protocol: str, task: str) -> list[dict[str, Any]]:
     names = {task}
     for content in protocols_called(unit, protocol).values():
         names.add(str(content.get("tasks", {}).get(task, {}).get("corpus")))
-    return [source for source in unit.info["sources"]
-            if any(is_corpus(name, source["name"]) for name in names)]
+    return [
+        source for source in unit.info["sources"] if any(is_corpus(name, source["name"]) for name in names)
+    ]
 
 
 def is_corpus(identity: str, name: str) -> bool:

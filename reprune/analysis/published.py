@@ -37,8 +37,7 @@ def _same_line(row: Row, printed: dict[str, Any]) -> bool:
         return False
     pattern, sparsity = printed.get("pattern"), printed.get("sparsity")
     expected = row.target if row.target_kind == "n:m" else row.target_kind
-    return (pattern in (None, expected)
-            and (sparsity is None or abs(sparsity - row.target_requested) < 1e-9))
+    return pattern in (None, expected) and (sparsity is None or abs(sparsity - row.target_requested) < 1e-9)
 
 
 def other_models(unit: Unit, spec: dict[str, Any], rows: tuple[Row, ...]) -> list[str]:

@@ -38,16 +38,26 @@ def write_report(units: list[Unit], summary: dict[str, Any], path: Path) -> None
     ``summary`` has title, scale, created, machine (cpu, cores, memory_gb), commit, dirty, versions,
     seconds and command.
     """
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined,
-                              autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters.update(duration=duration, counted=counted, code=code)
     sections = [_section(unit, path.parent) for unit in units]
     runs = {row["run_id"] for section in sections for row in section["rows"] if row["run_id"]}
     page = environment.get_template("report.html.j2").render(
-        summary=summary, sections=sections, runs=len(runs), verdicts=VERDICTS,
+        summary=summary,
+        sections=sections,
+        runs=len(runs),
+        verdicts=VERDICTS,
         counts=_count([claim for section in sections for claim in section["claims"]]),
         models=list(dict.fromkeys(title for unit in units for title in _models(unit))),
-        sources=_sources(units), scale_title=units[0].info.get("scale_title"))
+        sources=_sources(units),
+        scale_title=units[0].info.get("scale_title"),
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
 
@@ -61,13 +71,23 @@ def _section(unit: Unit, beside: Path) -> dict[str, Any]:
     """All that the page shows of one unit; links are relative to the folder ``beside`` the page."""
     claims = [_claim(unit, claim) for claim in check_claims(unit)]
     return {
-        "info": unit.info, "anchor": anchor(unit, "unit"), "claims": claims, "counts": _count(claims),
+        "info": unit.info,
+        "anchor": anchor(unit, "unit"),
+        "claims": claims,
+        "counts": _count(claims),
         "tables": [_table(unit, spec) for spec in unit.declared("tables")],
         "plots": [_plot(unit, spec) for spec in unit.declared("plots")],
-        "rows": [_run(unit, name, row, run) for name in unit.info["experiments"]
-                 for row in unit.rows(name) for run in row.runs],
-        "links": [(name, os.path.relpath(unit.folder / name, beside)) for name in FILES
-                  if (unit.folder / name).exists()],
+        "rows": [
+            _run(unit, name, row, run)
+            for name in unit.info["experiments"]
+            for row in unit.rows(name)
+            for run in row.runs
+        ],
+        "links": [
+            (name, os.path.relpath(unit.folder / name, beside))
+            for name in FILES
+            if (unit.folder / name).exists()
+        ],
     }
 
 
@@ -86,8 +106,11 @@ def _claim(unit: Unit, claim: dict[str, Any]) -> dict[str, Any]:
 
 def _table(unit: Unit, spec: dict[str, Any]) -> Markup:
     table = build_table(unit, spec)
-    return Markup(to_html(table, reading_notes(unit, spec, table), origin_notes(unit, spec, table),
-                          anchor(unit, table.id)))
+    return Markup(
+        to_html(
+            table, reading_notes(unit, spec, table), origin_notes(unit, spec, table), anchor(unit, table.id)
+        )
+    )
 
 
 def _plot(unit: Unit, spec: dict[str, Any]) -> dict[str, Any]:
@@ -96,7 +119,7 @@ def _plot(unit: Unit, spec: dict[str, Any]) -> dict[str, Any]:
 
 def themed(text: str) -> Markup:
     """An SVG for inlining: without prolog and generic ids, its neutral colours those of the page."""
-    text = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", text[text.index("<svg"):])
+    text = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", text[text.index("<svg") :])
     for colour, variable in THEME.items():
         text = text.replace(colour, variable)
     return Markup(text)
@@ -107,10 +130,15 @@ def _run(unit: Unit, experiment: str, row: Row, run: Run) -> dict[str, Any]:
     records = unit.records_of(run.run_id)
     failed = records[records.status != "ok"]
     return {
-        "experiment": unit.info["experiments"][experiment]["title"], "label": row.label, "target": row.target,
-        "model": unit.model_title(row.model), "seed": run.seed, "run_id": run.run_id,
+        "experiment": unit.info["experiments"][experiment]["title"],
+        "label": row.label,
+        "target": row.target,
+        "model": unit.model_title(row.model),
+        "seed": run.seed,
+        "run_id": run.run_id,
         "status": run.status if run.status == "skipped" else _status(records),
-        "reason": run.reason or _distinct(failed.reason), "command": run.command or unit.info["command"],
+        "reason": run.reason or _distinct(failed.reason),
+        "command": run.command or unit.info["command"],
         "details": {name: text for name, text in _details(unit, row, records).items() if text},
     }
 
@@ -119,7 +147,8 @@ def _details(unit: Unit, row: Row, records: pd.DataFrame) -> dict[str, str]:
     protocols = {name: unit.info["protocols"].get(name, {}) for name in records.protocol.dropna().unique()}
     drawn = unit.info["calibrations"].get(_distinct(records.calibration), {})
     return {
-        "settings": _pairs(row.settings) or "defaults", "calibration content": _pairs(drawn),
+        "settings": _pairs(row.settings) or "defaults",
+        "calibration content": _pairs(drawn),
         "protocols": "; ".join(f"{name}: {settings_of(content)}" for name, content in protocols.items()),
         **{name: _distinct(records[name]) for name in IDENTITY},
     }
@@ -138,8 +167,9 @@ def _distinct(column: pd.Series) -> str:
 
 def _pairs(content: dict[str, Any]) -> str:
     """``name value, name value`` of the plain entries of a mapping."""
-    return ", ".join(f"{key} {value}" for key, value in content.items()
-                     if not isinstance(value, (dict, list)))
+    return ", ".join(
+        f"{key} {value}" for key, value in content.items() if not isinstance(value, (dict, list))
+    )
 
 
 def _models(unit: Unit) -> list[str]:

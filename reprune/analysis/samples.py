@@ -43,8 +43,13 @@ def lined_up(columns: Sequence[Samples]) -> np.ndarray:
     Raises :class:`Undecided` if nothing is shared.
     """
     seeds = _shared_seeds(columns)
-    frames = [[c.by_seed[s] if s in c.by_seed and len(c.by_seed) > 1 else next(iter(c.by_seed.values()))
-               for s in seeds] for c in columns]
+    frames = [
+        [
+            c.by_seed[s] if s in c.by_seed and len(c.by_seed) > 1 else next(iter(c.by_seed.values()))
+            for s in seeds
+        ]
+        for c in columns
+    ]
     index = frames[0][0].index
     parts = frames[0][0].columns
     for frame in (f for row in frames for f in row):
@@ -65,12 +70,17 @@ def _shared_seeds(columns: Sequence[Samples]) -> list[int]:
 
 def _items(unit: Unit, run: Run, wanted: Quantity) -> pd.DataFrame:
     items = unit.items_of(run.run_id)
-    chosen = items[(items.protocol_name == wanted.protocol)
-                   & (items.metric == item_metric(wanted.metric, wanted.variant))]
+    chosen = items[
+        (items.protocol_name == wanted.protocol)
+        & (items.metric == item_metric(wanted.metric, wanted.variant))
+    ]
     if wanted.task is not None:
         chosen = chosen[chosen.task == wanted.task]
-    return chosen.assign(part=chosen.part.fillna(0).astype(int)).pivot(
-        index=["task", "item"], columns="part", values="value").sort_index()
+    return (
+        chosen.assign(part=chosen.part.fillna(0).astype(int))
+        .pivot(index=["task", "item"], columns="part", values="value")
+        .sort_index()
+    )
 
 
 def _records(unit: Unit, run: Run, wanted: Quantity) -> pd.DataFrame:

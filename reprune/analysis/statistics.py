@@ -57,8 +57,10 @@ def bootstrap(values: np.ndarray, statistic: Statistic, seed: int, resamples: in
     _, seeds, items, _ = values.shape
     rng = np.random.default_rng(seed)
     chunk = max(1, min(resamples, CHUNK // items))
-    drawn = [statistic(_resampled_means(values, min(chunk, resamples - start), rng))
-             for start in range(0, resamples, chunk)]
+    drawn = [
+        statistic(_resampled_means(values, min(chunk, resamples - start), rng))
+        for start in range(0, resamples, chunk)
+    ]
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(np.concatenate(drawn), [tail, 100 - tail])
     return Interval(point(values, statistic), float(low), float(high), items, seeds)

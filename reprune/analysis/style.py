@@ -19,14 +19,36 @@ from reprune.analysis.provenance import fit, protocols_called, sources_of
 from reprune.analysis.unit import Unit
 
 STYLE: dict[str, Any] = {
-    "font.family": "DejaVu Sans", "font.size": 9.5, "svg.fonttype": "none", "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK, "axes.labelsize": 9.5, "axes.linewidth": 0.8, "axes.spines.top": False,
-    "axes.spines.right": False, "axes.axisbelow": True, "axes.facecolor": PAPER, "figure.facecolor": PAPER,
-    "savefig.facecolor": PAPER, "grid.color": GRID, "grid.linewidth": 0.8, "lines.linewidth": 2.0,
-    "lines.markersize": 6.5, "text.color": INK, "xtick.color": MUTED, "ytick.color": MUTED,
-    "xtick.labelcolor": INK, "ytick.labelcolor": INK, "xtick.labelsize": 9, "ytick.labelsize": 9,
-    "xtick.major.size": 3.5, "ytick.major.size": 0, "xtick.minor.size": 0, "ytick.minor.size": 0,
-    "axes.unicode_minus": True, "path.simplify": False,
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "svg.fonttype": "none",
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 9.5,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.facecolor": PAPER,
+    "figure.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "lines.linewidth": 2.0,
+    "lines.markersize": 6.5,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "xtick.major.size": 3.5,
+    "ytick.major.size": 0,
+    "xtick.minor.size": 0,
+    "ytick.minor.size": 0,
+    "axes.unicode_minus": True,
+    "path.simplify": False,
 }
 
 WIDTH, HEAD, BODY, PITCH, MARGIN = 7.6, 0.9, 3.5, 3.85, 0.14
@@ -42,8 +64,15 @@ def new_figure(title: str, subtitle: str, footnote: str, body: float = BODY) -> 
     figure = Figure(figsize=(WIDTH, height))
     figure.text(MARGIN / WIDTH, 1 - 0.16 / height, title, fontsize=13, fontweight="bold", va="top")
     figure.text(MARGIN / WIDTH, 1 - 0.46 / height, subtitle, fontsize=9, color=MUTED, va="top")
-    figure.text(MARGIN / WIDTH, 0.1 / height, "\n".join(lines), fontsize=7.5, color=MUTED, va="bottom",
-                linespacing=1.4)
+    figure.text(
+        MARGIN / WIDTH,
+        0.1 / height,
+        "\n".join(lines),
+        fontsize=7.5,
+        color=MUTED,
+        va="bottom",
+        linespacing=1.4,
+    )
     return figure
 
 
@@ -58,8 +87,12 @@ def body_height(data: pd.DataFrame) -> float:
     return BODY + PITCH * (data.model.nunique() - 1)
 
 
-def panels(unit: Unit, figure: Figure, data: pd.DataFrame, box: tuple[float, float, float, float],
-           ) -> Iterator[tuple[Axes, pd.DataFrame]]:
+def panels(
+    unit: Unit,
+    figure: Figure,
+    data: pd.DataFrame,
+    box: tuple[float, float, float, float],
+) -> Iterator[tuple[Axes, pd.DataFrame]]:
     """Axes and data of each model, one below the other; with several, each under its title."""
     left, top, width, height = box
     for index, (model, part) in enumerate(data.groupby("model", sort=False)):
@@ -101,6 +134,9 @@ def origin(unit: Unit, models: Iterable[str], protocol: str | None = None, tasks
     """Where the numbers come from, in one or two lines: models, scale, protocol; the text and its fit."""
     words = [", ".join(map(unit.model_title, dict.fromkeys(models))), f"scale {unit.info['scale']}"]
     words += list(protocols_called(unit, protocol)) if protocol else []
-    texts = [f"Text of {task_title(task)}: {source['source']} ({fit(source)})"
-             for task in tasks for source in sources_of(unit, protocol or "", task)]
+    texts = [
+        f"Text of {task_title(task)}: {source['source']} ({fit(source)})"
+        for task in tasks
+        for source in sources_of(unit, protocol or "", task)
+    ]
     return "\n".join([" · ".join(words), *texts])

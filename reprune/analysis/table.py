@@ -65,14 +65,23 @@ def build_table(unit: Unit, spec: dict[str, Any]) -> Table:
     heads, texts = _heads(unit, rows)
     lines = tuple(
         Line(row, text, tuple(Cell(m, (i, j) in best, _mark(m, problems)) for j, m in enumerate(measured)))
-        for i, (row, text, measured) in enumerate(zip(rows, texts, read, strict=True)))
+        for i, (row, text, measured) in enumerate(zip(rows, texts, read, strict=True))
+    )
     return Table(spec["id"], spec["title"], heads, columns, lines, problems)
 
 
 def _measured(unit: Unit, spec: dict[str, Any]) -> list[Column]:
     arrow = "↑" if unit.higher_is_better(spec["metric"]) else "↓"
-    return [Column("measured", f"{metric_title(spec['metric'])} {arrow}", task_title(task), task,
-                   partial(_measure, unit, spec, task)) for task in spec["tasks"]]
+    return [
+        Column(
+            "measured",
+            f"{metric_title(spec['metric'])} {arrow}",
+            task_title(task),
+            task,
+            partial(_measure, unit, spec, task),
+        )
+        for task in spec["tasks"]
+    ]
 
 
 def _measure(unit: Unit, spec: dict[str, Any], task: str, row: Row) -> Measurement:
@@ -84,22 +93,42 @@ def _published(unit: Unit, spec: dict[str, Any], rows: tuple[Row, ...]) -> list[
     tables = published_tables(unit, spec)
     columns = [
         *(_own("published", "Published", unit, spec, tables, task, _value) for task in spec["tasks"]),
-        *(_own("difference", "Measured − published", unit, spec, tables, task, _difference)
-          for task in spec["tasks"]),
-        *(Column("other", f"{model}, published", task_title(task), task,
-                 partial(_printed_for, tables, model, task), model)
-          for model in other_models(unit, spec, rows) for task in spec["tasks"]),
+        *(
+            _own("difference", "Measured − published", unit, spec, tables, task, _difference)
+            for task in spec["tasks"]
+        ),
+        *(
+            Column(
+                "other",
+                f"{model}, published",
+                task_title(task),
+                task,
+                partial(_printed_for, tables, model, task),
+                model,
+            )
+            for model in other_models(unit, spec, rows)
+            for task in spec["tasks"]
+        ),
     ]
     return [column for column in columns if any(column.read(row) for row in rows)]
 
 
-def _own(kind: str, group: str, unit: Unit, spec: dict[str, Any], tables: list[dict[str, Any]], task: str,
-         of: Callable[[Published, Measurement], Measurement | None]) -> Column:
+def _own(
+    kind: str,
+    group: str,
+    unit: Unit,
+    spec: dict[str, Any],
+    tables: list[dict[str, Any]],
+    task: str,
+    of: Callable[[Published, Measurement], Measurement | None],
+) -> Column:
     """A column on the number printed for the row's own model; empty where its model has no name in print."""
+
     def read(row: Row) -> Measurement | None:
         model = unit.published_name(row.model)
         printed = find_published(tables, row, model, task) if model else None
         return of(printed, _measure(unit, spec, task, row)) if printed else None
+
     return Column(kind, group, task_title(task), task, read)
 
 
@@ -119,8 +148,16 @@ def _printed_for(tables: list[dict[str, Any]], model: str, task: str, row: Row) 
 
 
 def _facts(unit: Unit, spec: dict[str, Any]) -> list[Column]:
-    return [Column("fact", "", f"{FACT_TITLES[name].title} ({FACT_TITLES[name].unit})", name,
-                   partial(_fact, unit, name)) for name in spec.get("facts", [])]
+    return [
+        Column(
+            "fact",
+            "",
+            f"{FACT_TITLES[name].title} ({FACT_TITLES[name].unit})",
+            name,
+            partial(_fact, unit, name),
+        )
+        for name in spec.get("facts", [])
+    ]
 
 
 def _fact(unit: Unit, name: str, row: Row) -> Measurement | None:
@@ -137,14 +174,19 @@ def _heads(unit: Unit, rows: tuple[Row, ...]) -> tuple[tuple[str, ...], list[tup
         "Settings": [", ".join(f"{key} {value}" for key, value in row.settings.items()) for row in rows],
     }
     alike = len(set(zip(texts["Method"], texts["Target"], texts["Model"], strict=True))) < len(rows)
-    shown = {"Method": True, "Target": len({row.target for row in rows if not row.dense}) > 1,
-             "Model": len({row.model for row in rows}) > 1, "Settings": alike}
+    shown = {
+        "Method": True,
+        "Target": len({row.target for row in rows if not row.dense}) > 1,
+        "Model": len({row.model for row in rows}) > 1,
+        "Settings": alike,
+    }
     heads = tuple(head for head in texts if shown[head])
     return heads, list(zip(*(texts[head] for head in heads), strict=True))
 
 
-def _best(rows: tuple[Row, ...], columns: tuple[Column, ...], read: list[list[Measurement | None]],
-          higher: bool) -> set[tuple[int, int]]:
+def _best(
+    rows: tuple[Row, ...], columns: tuple[Column, ...], read: list[list[Measurement | None]], higher: bool
+) -> set[tuple[int, int]]:
     """Places of the best measured values, among the compressed rows of each model and target."""
     groups: dict[tuple, list[tuple[float, tuple[int, int]]]] = {}
     for i, row in enumerate(rows):
@@ -153,8 +195,13 @@ def _best(rows: tuple[Row, ...], columns: tuple[Column, ...], read: list[list[Me
             if column.kind == "measured" and not row.dense and value and value.ok:
                 groups.setdefault((j, row.model, row.target), []).append((value.value, (i, j)))
     choose = max if higher else min
-    return {place for group in groups.values() if len(group) > 1
-            for value, place in group if value == choose(group)[0]}
+    return {
+        place
+        for group in groups.values()
+        if len(group) > 1
+        for value, place in group
+        if value == choose(group)[0]
+    }
 
 
 def _mark(measurement: Measurement | None, problems: dict[str, str]) -> str | None:

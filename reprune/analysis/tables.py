@@ -13,8 +13,13 @@ from reprune.analysis.notes import origin_notes, reading_notes
 from reprune.analysis.table import Column, Line, Table, build_table
 from reprune.analysis.unit import Unit
 
-ORIGINS = {"measured": "measured", "published": "published", "difference": "measured minus published",
-           "other": "published, other model", "fact": "measured"}
+ORIGINS = {
+    "measured": "measured",
+    "published": "published",
+    "difference": "measured minus published",
+    "other": "published, other model",
+    "fact": "measured",
+}
 
 
 def write_tables(unit: Unit, folder: Path) -> list[Path]:
@@ -26,7 +31,8 @@ def write_tables(unit: Unit, folder: Path) -> list[Path]:
         notes, origins = reading_notes(unit, spec, table), origin_notes(unit, spec, table)
         everything = [*notes, *origins, *unit.info["substitutions"]]
         texts = {
-            "csv": tidy(unit, spec, table).to_csv(index=False), "md": to_markdown(table, everything),
+            "csv": tidy(unit, spec, table).to_csv(index=False),
+            "md": to_markdown(table, everything),
             "tex": to_latex(table, everything, f"tab:{unit.name}-{table.id}"),
             "html": to_html(table, notes, [*origins, *unit.info["substitutions"]], anchor(unit, table.id)),
         }
@@ -44,18 +50,30 @@ def anchor(unit: Unit, name: str) -> str:
 
 def tidy(unit: Unit, spec: dict[str, Any], table: Table) -> pd.DataFrame:
     """One line per cell with a measurement, unrounded, with what it stands for and the runs behind it."""
-    return pd.DataFrame([
-        {**_row_columns(line), **_cell_columns(unit, spec, line, column),
-         **_value_columns(unit, line, column, m)}
-        for line in table.lines
-        for cell, column in zip(line.cells, table.columns, strict=True) if (m := cell.measurement)
-    ])
+    return pd.DataFrame(
+        [
+            {
+                **_row_columns(line),
+                **_cell_columns(unit, spec, line, column),
+                **_value_columns(unit, line, column, m),
+            }
+            for line in table.lines
+            for cell, column in zip(line.cells, table.columns, strict=True)
+            if (m := cell.measurement)
+        ]
+    )
 
 
 def _row_columns(line: Line) -> dict[str, Any]:
     row = line.row
-    return {"label": row.label, "method": row.method, "target": row.target, "target_kind": row.target_kind,
-            "target_requested": row.target_requested, "seeds": len(row.runs)}
+    return {
+        "label": row.label,
+        "method": row.method,
+        "target": row.target,
+        "target_kind": row.target_kind,
+        "target_requested": row.target_requested,
+        "seeds": len(row.runs),
+    }
 
 
 def _cell_columns(unit: Unit, spec: dict[str, Any], line: Line, column: Column) -> dict[str, Any]:
@@ -74,5 +92,11 @@ def _cell_columns(unit: Unit, spec: dict[str, Any], line: Line, column: Column) 
 
 def _value_columns(unit: Unit, line: Line, column: Column, m: Measurement) -> dict[str, Any]:
     value = fact(unit, line.row, column.name) if column.kind == "fact" else m.value
-    return {"value": value, "stderr": m.stderr, "stderr_over": m.stderr_over, "n": m.n, "status": m.status,
-            "reason": m.reason}
+    return {
+        "value": value,
+        "stderr": m.stderr,
+        "stderr_over": m.stderr_over,
+        "n": m.n,
+        "status": m.status,
+        "reason": m.reason,
+    }

@@ -29,26 +29,40 @@ def print_tables(units: list[Unit], stream: TextIO) -> None:
 
 def table_lines(table: Table) -> list[str]:
     """The table in lines of at most 100 characters; columns that do not fit are named below it."""
-    heads = [[head, *(textwrap.shorten(line.heads[i], 28, placeholder="…") for line in table.lines)]
-             for i, head in enumerate(table.heads)]
-    columns = [[column.title + " ", *(_cell(line, i) for line in table.lines)]
-               for i, column in enumerate(table.columns)]
-    left = ["  ".join(text.ljust(max(map(len, head))) for text, head in zip(row, heads, strict=True))
-            for row in zip(*heads, strict=True)]
+    heads = [
+        [head, *(textwrap.shorten(line.heads[i], 28, placeholder="…") for line in table.lines)]
+        for i, head in enumerate(table.heads)
+    ]
+    columns = [
+        [column.title + " ", *(_cell(line, i) for line in table.lines)]
+        for i, column in enumerate(table.columns)
+    ]
+    left = [
+        "  ".join(text.ljust(max(map(len, head))) for text, head in zip(row, heads, strict=True))
+        for row in zip(*heads, strict=True)
+    ]
     blocks = _blocks(table, columns)
     shown = _fitting(len(left[0]), blocks)
-    body = [GAP.join([text, *(block[i] for block in blocks[:shown])])
-            for i, text in enumerate([" " * len(left[0]), *left])]
+    body = [
+        GAP.join([text, *(block[i] for block in blocks[:shown])])
+        for i, text in enumerate([" " * len(left[0]), *left])
+    ]
     rule = "-" * max(map(len, body))
     notes = [f"[{mark}] {text}" for mark, text in table.problems.items()]
     if any(cell.best for line in table.lines for cell in line.cells):
         notes.insert(0, "* best compressed value at the same target")
     if shown < len(blocks):
-        notes.append("Not shown here: " + ", ".join(block[0].strip() or block[1].strip()
-                                                    for block in blocks[shown:]))
-    return [table.title, rule, *(line.rstrip() for line in body[:2]), rule,
-            *(line.rstrip() for line in body[2:]),
-            *(line for note in notes for line in textwrap.wrap(note, WIDTH))]
+        notes.append(
+            "Not shown here: " + ", ".join(block[0].strip() or block[1].strip() for block in blocks[shown:])
+        )
+    return [
+        table.title,
+        rule,
+        *(line.rstrip() for line in body[:2]),
+        rule,
+        *(line.rstrip() for line in body[2:]),
+        *(line for note in notes for line in textwrap.wrap(note, WIDTH)),
+    ]
 
 
 def _cell(line: Line, index: int) -> str:
@@ -59,10 +73,12 @@ def _blocks(table: Table, columns: list[list[str]]) -> list[list[str]]:
     """The lines of each group of columns: its heading centred over them, their titles, their cells."""
     blocks, at = [], 0
     for group, kind, width in groups(table):
-        for start, count in ([(at, width)] if group else [(at + i, 1) for i in range(width)]):
-            widths = [max(map(len, column)) for column in columns[start:start + count]]
-            lines = ["  ".join(text.rjust(w) for text, w in zip(row, widths, strict=True))
-                     for row in zip(*columns[start:start + count], strict=True)]
+        for start, count in [(at, width)] if group else [(at + i, 1) for i in range(width)]:
+            widths = [max(map(len, column)) for column in columns[start : start + count]]
+            lines = [
+                "  ".join(text.rjust(w) for text, w in zip(row, widths, strict=True))
+                for row in zip(*columns[start : start + count], strict=True)
+            ]
             title = group.replace(", published", f" ({OTHER})") if kind == "other" else group
             across = max(len(title), len(lines[0]))
             blocks.append([title.center(across), *(line.rjust(across) for line in lines)])

@@ -90,8 +90,7 @@ class Unit:
     def select(self, experiment: str, name: str, target: str | None = None) -> tuple[Row, ...]:
         """The rows whose label is ``name``, else those whose method id is; dense rows fit every target."""
         rows = [r for r in self.rows(experiment) if target is None or r.dense or r.target == target]
-        return (tuple(r for r in rows if r.label == name)
-                or tuple(r for r in rows if r.method == name))
+        return tuple(r for r in rows if r.label == name) or tuple(r for r in rows if r.method == name)
 
     def declared(self, kind: str) -> list[dict[str, Any]]:
         """The paper's ``tables`` or ``plots`` whose experiment belongs to this unit."""
@@ -99,8 +98,11 @@ class Unit:
 
     def claims(self) -> list[dict[str, Any]]:
         """The paper's claims with at least one check on an experiment of this unit."""
-        return [claim for claim in self.paper.get("claims") or []
-                if any(check["experiment"] in self.info["experiments"] for check in claim["checks"])]
+        return [
+            claim
+            for claim in self.paper.get("claims") or []
+            if any(check["experiment"] in self.info["experiments"] for check in claim["checks"])
+        ]
 
     def higher_is_better(self, metric: str) -> bool:
         """The direction of a metric, from its records; lower is better where no record says."""
@@ -123,10 +125,15 @@ def load_unit(folder: Path, papers: Path) -> Unit:
     info = json.loads((folder / "unit.json").read_text(encoding="utf-8"))
     paper = papers / info["paper"]
     published = _yaml(paper / "published.yaml") if (paper / "published.yaml").exists() else {}
-    return Unit(folder, info, _with_protocol_name(pd.read_parquet(folder / "records.parquet")),
-                _with_protocol_name(pd.read_parquet(folder / "items.parquet")),
-                pd.read_parquet(folder / "layers.parquet"), _yaml(paper / "paper.yaml"),
-                {table["id"]: table for table in published.get("tables", [])})
+    return Unit(
+        folder,
+        info,
+        _with_protocol_name(pd.read_parquet(folder / "records.parquet")),
+        _with_protocol_name(pd.read_parquet(folder / "items.parquet")),
+        pd.read_parquet(folder / "layers.parquet"),
+        _yaml(paper / "paper.yaml"),
+        {table["id"]: table for table in published.get("tables", [])},
+    )
 
 
 def _yaml(path: Path) -> dict[str, Any]:
@@ -152,6 +159,14 @@ def _grouped(specs: list[dict[str, Any]]) -> tuple[Row, ...]:
 def _row(group: list[dict[str, Any]]) -> Row:
     first = group[0]
     runs = tuple(Run(s["run_id"], s["seed"], s["status"], s.get("reason"), s.get("command")) for s in group)
-    return Row(first["label"], first["method"], first["model"], first["target"], first["target_kind"],
-               float(first["target_requested"] or 0.0), first["settings"], tuple(first["published_as"] or ()),
-               runs)
+    return Row(
+        first["label"],
+        first["method"],
+        first["model"],
+        first["target"],
+        first["target_kind"],
+        float(first["target_requested"] or 0.0),
+        first["settings"],
+        tuple(first["published_as"] or ()),
+        runs,
+    )

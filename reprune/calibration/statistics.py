@@ -30,8 +30,11 @@ class SquaredNorms:
         self.windows = 0
 
     def update(self, inputs: torch.Tensor) -> None:
-        sums = inputs.float().square().sum(dim=(0, 1)) if inputs.dim() == 3 else \
-            inputs.float().square().sum(dim=0)
+        sums = (
+            inputs.float().square().sum(dim=(0, 1))
+            if inputs.dim() == 3
+            else inputs.float().square().sum(dim=0)
+        )
         windows = inputs.shape[0] if inputs.dim() == 3 else 1
         self.mean *= self.windows / (self.windows + windows)
         self.windows += windows
@@ -72,8 +75,11 @@ def collect_statistics(block: Block, make: Callable[[int], InputStatistic]) -> d
     found = {name: make(block.linears[name].in_features) for name in set(leaders.values())}
     hooks = []
     for name, statistic in found.items():
-        hooks.append(block.linears[name].register_forward_pre_hook(
-            lambda _, args, statistic=statistic: statistic.update(args[0])))
+        hooks.append(
+            block.linears[name].register_forward_pre_hook(
+                lambda _, args, statistic=statistic: statistic.update(args[0])
+            )
+        )
     hooks.append(block.linears[last].register_forward_pre_hook(_stop))
     try:
         for batch in block.batches(block.inputs):
@@ -102,6 +108,7 @@ def _shared_inputs(block: Block) -> tuple[dict[str, str], str]:
             leaders.pop(name, None)
             leaders[name] = leader
             seen.append((args[0], name))
+
         return hook
 
     hooks = [module.register_forward_pre_hook(note(name)) for name, module in block.linears.items()]
@@ -111,4 +118,3 @@ def _shared_inputs(block: Block) -> tuple[dict[str, str], str]:
         for hook in hooks:
             hook.remove()
     return leaders, next(reversed(leaders))
-

@@ -77,12 +77,27 @@ class Walk:
             dense = next_dense
             self.say(index + 1, len(self.skeleton))
 
-    def _block(self, index: int, module: nn.Module, pruned: torch.Tensor | None, dense: torch.Tensor | None,
-               arguments: dict[str, Any]) -> Block:
+    def _block(
+        self,
+        index: int,
+        module: nn.Module,
+        pruned: torch.Tensor | None,
+        dense: torch.Tensor | None,
+        arguments: dict[str, Any],
+    ) -> Block:
         generator = torch.Generator().manual_seed(stream_seed(self.key["run"], "block", index))
         total = len(self.skeleton)
-        return Block(index, module, linear_layers(module), pruned, dense, arguments, generator, self.batch_size,
-                     lambda fraction: self.say(index + fraction, total))
+        return Block(
+            index,
+            module,
+            linear_layers(module),
+            pruned,
+            dense,
+            arguments,
+            generator,
+            self.batch_size,
+            lambda fraction: self.say(index + fraction, total),
+        )
 
     def blocks(self) -> Iterator[Block]:
         """The blocks with their present weights, one at a time; changes are not kept."""
@@ -119,8 +134,10 @@ class Walk:
             if not torch.isfinite(tensor).all():
                 raise MethodFault(f"block {block.index}: {name[start:]} is not finite after pruning")
             if name[start:] not in free and not torch.equal(tensor, original[name]):
-                raise MethodFault(f"block {block.index}: {name[start:]} was changed; "
-                                  "a method may change the weights of linear layers only")
+                raise MethodFault(
+                    f"block {block.index}: {name[start:]} was changed; "
+                    "a method may change the weights of linear layers only"
+                )
 
     def _kept(self, index: int) -> dict[str, torch.Tensor]:
         folder = self.store.get(self._key(index))

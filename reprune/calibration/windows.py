@@ -15,8 +15,9 @@ class CalibrationError(Exception):
     """A calibration that the corpus cannot give; the message says what would fit."""
 
 
-def draw_windows(documents: list[str], tokenize: Callable[[str], list[int]], windows: int, length: int,
-                 seed: int) -> tuple[torch.Tensor, list[dict[str, int]]]:
+def draw_windows(
+    documents: list[str], tokenize: Callable[[str], list[int]], windows: int, length: int, seed: int
+) -> tuple[torch.Tensor, list[dict[str, int]]]:
     """``windows`` crops of ``length`` tokens, (windows, length) int64, and their document and start.
 
     The sampler of SparseGPT, Wanda and BESA (official codes, ``get_c4``): documents are drawn until one
@@ -37,7 +38,7 @@ def draw_windows(documents: list[str], tokenize: Callable[[str], list[int]], win
                 _require_long(tokens, length)
             continue
         start = stream.randint(0, len(tokens[index]) - length - 1)
-        drawn.append(tokens[index][start:start + length])
+        drawn.append(tokens[index][start : start + length])
         places.append({"document": index, "start": start})
     return torch.tensor(drawn, dtype=torch.int64), places
 
@@ -45,8 +46,10 @@ def draw_windows(documents: list[str], tokenize: Callable[[str], list[int]], win
 def _require_long(tokens: dict[int, list[int]], length: int) -> None:
     longest = max(map(len, tokens.values()))
     if longest <= length:
-        raise CalibrationError(f"calibration windows of {length} tokens need a longer document: the corpus's "
-                               f"longest has {longest}; choose a length below that")
+        raise CalibrationError(
+            f"calibration windows of {length} tokens need a longer document: the corpus's "
+            f"longest has {longest}; choose a length below that"
+        )
 
 
 def tokenizer_function(folder: Any) -> Callable[[str], list[int]]:

@@ -45,8 +45,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands; each leaves its function in ``run``."""
-    parser = Parser(prog="reprune", description="A reproducible benchmark of language-model pruning papers. "
-                    "Results are made by Snakemake: snakemake --cores all")
+    parser = Parser(
+        prog="reprune",
+        description="A reproducible benchmark of language-model pruning papers. "
+        "Results are made by Snakemake: snakemake --cores all",
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _command(commands, "papers", _papers, "the papers, what each shows and how to run it")
     methods = _command(commands, "methods", _methods, "the methods, or the settings of one")
@@ -60,13 +63,19 @@ def make_parser() -> argparse.ArgumentParser:
     _command(commands, "doctor", _doctor, "whether this machine is ready (exit code 1: it is not)")
     compare = _command(commands, "compare", _compare, "whether a run gives a reference's numbers")
     compare.add_argument("new", type=Path, metavar="NEW", help="a records.csv, or the folder that has it")
-    compare.add_argument("reference", type=Path, nargs="?", metavar="REFERENCE",
-                         help="the same of the reference (default: its place under results/reference)")
+    compare.add_argument(
+        "reference",
+        type=Path,
+        nargs="?",
+        metavar="REFERENCE",
+        help="the same of the reference (default: its place under results/reference)",
+    )
     return parser
 
 
-def _command(commands: argparse._SubParsersAction, name: str, run: Callable[[argparse.Namespace], int],
-             help: str) -> argparse.ArgumentParser:
+def _command(
+    commands: argparse._SubParsersAction, name: str, run: Callable[[argparse.Namespace], int], help: str
+) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
     parser.set_defaults(run=run)
     return parser

@@ -42,8 +42,15 @@ def examine() -> list[Finding]:
         plan = plan_of()
     except ConfigError as error:
         return [*findings, *(Finding("config", line, broken=True) for line in str(error).splitlines())]
-    return [*findings, _threads(plan), _evaluation(plan), _memory(plan), _disk(plan), _sources(plan),
-            *_inputs(plan)]
+    return [
+        *findings,
+        _threads(plan),
+        _evaluation(plan),
+        _memory(plan),
+        _disk(plan),
+        _sources(plan),
+        *_inputs(plan),
+    ]
 
 
 def _packages() -> Iterator[Finding]:
@@ -73,15 +80,20 @@ def _torch() -> Iterator[Finding]:
         yield Finding("torch", f"cannot be imported: {type(error).__name__}: {error}", broken=True)
         return
     kernels = torch.backends.cpu.get_cpu_capability()
-    yield Finding("torch", f"{torch.__version__}, {kernels} kernels, "
-                  f"{counted(torch.get_num_threads(), 'thread')} if left alone")
+    yield Finding(
+        "torch",
+        f"{torch.__version__}, {kernels} kernels, {counted(torch.get_num_threads(), 'thread')} if left alone",
+    )
 
 
 def _processor() -> Finding:
     name, flags = processor()
     has = [feature for feature in FEATURES if feature in flags]
-    return Finding("processor", f"{name or 'unknown'}, {counted(machine()['cores'], 'core')}, "
-                   + (", ".join(has) or "features unknown"))
+    return Finding(
+        "processor",
+        f"{name or 'unknown'}, {counted(machine()['cores'], 'core')}, "
+        + (", ".join(has) or "features unknown"),
+    )
 
 
 def _git() -> Finding:
@@ -99,25 +111,44 @@ def _threads(plan: Plan) -> Finding:
 
 def _evaluation(plan: Plan) -> Finding:
     has = "has" if evaluation_dtype("auto") == "bfloat16" else "lacks"
-    return Finding("evaluation", f"{plan.evaluate['dtype']} at scale {plan.scale}; this processor {has} "
-                   "amx_bf16, without which bfloat16 is slower than float32")
+    return Finding(
+        "evaluation",
+        f"{plan.evaluate['dtype']} at scale {plan.scale}; this processor {has} "
+        "amx_bf16, without which bfloat16 is slower than float32",
+    )
 
 
 def _memory(plan: Plan) -> Finding:
     pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
     runs = plan.runs_of(plan.default_units)
-    largest = max((r["mem_mb"] for run in runs for r in (compress_resources(run), evaluate_resources(run))),
-                  default=0) / 1e3
-    return Finding("memory", f"{machine()['memory_gb']} GB, {pages:.1f} GB free; the largest job of scale "
-                   f"{plan.scale} asks for {largest:.1f} GB", broken=largest > machine()["memory_gb"])
+    largest = (
+        max(
+            (r["mem_mb"] for run in runs for r in (compress_resources(run), evaluate_resources(run))),
+            default=0,
+        )
+        / 1e3
+    )
+    return Finding(
+        "memory",
+        f"{machine()['memory_gb']} GB, {pages:.1f} GB free; the largest job of scale "
+        f"{plan.scale} asks for {largest:.1f} GB",
+        broken=largest > machine()["memory_gb"],
+    )
 
 
 def _disk(plan: Plan) -> Finding:
     free = shutil.disk_usage(ROOT).free / 1e9
-    needed = sum(run.model.facts.parameters * WEIGHT_BYTES for run in plan.runs_of(plan.default_units)
-                 if not (ROOT / paths.RUNS / run.id / "checkpoint").is_dir()) / 1e9
-    return Finding("disk", f"{free:.1f} GB free; checkpoints still to be made take {needed:.1f} GB",
-                   broken=free < needed)
+    needed = (
+        sum(
+            run.model.facts.parameters * WEIGHT_BYTES
+            for run in plan.runs_of(plan.default_units)
+            if not (ROOT / paths.RUNS / run.id / "checkpoint").is_dir()
+        )
+        / 1e9
+    )
+    return Finding(
+        "disk", f"{free:.1f} GB free; checkpoints still to be made take {needed:.1f} GB", broken=free < needed
+    )
 
 
 def _sources(plan: Plan) -> Finding:

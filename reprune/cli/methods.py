@@ -15,8 +15,15 @@ from reprune.plan.problems import display_path, nearest
 
 def overview_lines() -> list[str]:
     """One line for each method: targets, calibration, what it does."""
-    rows = [(entry.id, ", ".join(entry.cls.kinds), "yes" if entry.cls.requires_calibration else "no",
-             description(entry)) for _, entry in sorted(plan_of().methods.items())]
+    rows = [
+        (
+            entry.id,
+            ", ".join(entry.cls.kinds),
+            "yes" if entry.cls.requires_calibration else "no",
+            description(entry),
+        )
+        for _, entry in sorted(plan_of().methods.items())
+    ]
     return columns([("method", "targets", "calibration", "what it does"), *rows])
 
 
@@ -31,9 +38,12 @@ def method_lines(name: str) -> list[str]:
     entry = methods[name]
     shape = "one block at a time" if issubclass(entry.cls, BlockMethod) else "the whole model"
     reads = "reads calibration windows" if entry.cls.requires_calibration else "reads no data"
-    return [f"{entry.id}: {description(entry)}",
-            f"targets {', '.join(entry.cls.kinds)}; {reads}; handed {shape}; {display_path(entry.file)}",
-            "", *_settings(entry)]
+    return [
+        f"{entry.id}: {description(entry)}",
+        f"targets {', '.join(entry.cls.kinds)}; {reads}; handed {shape}; {display_path(entry.file)}",
+        "",
+        *_settings(entry),
+    ]
 
 
 def description(entry: MethodEntry) -> str:
@@ -43,8 +53,13 @@ def description(entry: MethodEntry) -> str:
 
 def _settings(entry: MethodEntry) -> list[str]:
     types = typing.get_type_hints(entry.cls.Settings)
-    heads = columns([(name, f"{_type(types[name])} = {field.default}", _legal(field))
-                     for name, field in settings_of(entry.cls).items()] or [("no settings",)])
+    heads = columns(
+        [
+            (name, f"{_type(types[name])} = {field.default}", _legal(field))
+            for name, field in settings_of(entry.cls).items()
+        ]
+        or [("no settings",)]
+    )
     helps = [field.metadata.get("help", "") for field in settings_of(entry.cls).values()]
     lines = []
     for head, text in zip(heads, helps or [""], strict=True):

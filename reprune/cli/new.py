@@ -61,10 +61,13 @@ def next_steps(folder: Path) -> list[str]:
     own = folder.parent.resolve() == (ROOT / "papers").resolve()
     tested = "" if own else f"REPRUNE_METHODS={display_path(folder.parent)} "
     chosen = "" if own else f" papers='[papers,{display_path(folder.parent)}]'"
-    return [f"{shown}/method.py   the algorithm: edit score()",
-            f"{shown}/paper.yaml  the experiment and its table",
-            f"{shown}/README.md   what a reader wants to know",
-            "", "Next (docs/add-a-method.md explains each step):",
-            f"  {tested}pytest tests/conformance -k {name}-",
-            f"  snakemake --cores all {name} --config scale=smoke{chosen}",
-            f"  snakemake --cores all {name}" + (f" --config{chosen}" if chosen else "")]
+    return [
+        f"{shown}/method.py   the algorithm: edit score()",
+        f"{shown}/paper.yaml  the experiment and its table",
+        f"{shown}/README.md   what a reader wants to know",
+        "",
+        "Next (docs/add-a-method.md explains each step):",
+        f"  {tested}pytest tests/conformance -k {name}-",
+        f"  snakemake --cores all {name} --config scale=smoke{chosen}",
+        f"  snakemake --cores all {name}" + (f" --config{chosen}" if chosen else ""),
+    ]

@@ -31,9 +31,17 @@ def show_lines(name: str, scale: str | None) -> list[str]:
 
 def _runs(plan: Plan, rows: list[Row]) -> list[str]:
     """A table of an experiment's rows, with the columns that say something."""
-    cells = [(row.label, row.model, row.target.label,
-              ", ".join(f"{key} {value}" for key, value in row.settings.items()), _calibration(plan, row),
-              "skipped" if row.reason else "") for row in rows]
+    cells = [
+        (
+            row.label,
+            row.model,
+            row.target.label,
+            ", ".join(f"{key} {value}" for key, value in row.settings.items()),
+            _calibration(plan, row),
+            "skipped" if row.reason else "",
+        )
+        for row in rows
+    ]
     used = [any(row[i] for row in cells) for i in range(len(HEAD))]
     head = tuple(title if keep else "" for title, keep in zip(HEAD, used, strict=True))
     return columns([head, *cells], indent=2)

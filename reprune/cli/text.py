@@ -21,8 +21,13 @@ def plan_of(scale: str | None = None) -> Plan:
 def columns(rows: list[tuple[str, ...]], indent: int = 0) -> list[str]:
     """Lines with the cells of each column aligned on the left; columns without any text are left out."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [(" " * indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)
-                                      if width)).rstrip() for row in rows]
+    return [
+        (
+            " " * indent
+            + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True) if width)
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def counted(count: int, noun: str) -> str:

@@ -28,8 +28,9 @@ def load_source(kind: str, spec: dict[str, Any], file: Path | None) -> list[str]
         texts = [file_text(file)] if kind == "mirror" else archive_texts(file, spec["member"])
         documents = read_documents(spec, texts)
     except (KeyError, ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise FetchError(f"{file.name} cannot be read by reader '{spec['reader']}': "
-                         f"{type(error).__name__}: {error}") from error
+        raise FetchError(
+            f"{file.name} cannot be read by reader '{spec['reader']}': {type(error).__name__}: {error}"
+        ) from error
     if not documents:
         raise FetchError(f"{file.name} holds no documents for reader '{spec['reader']}'")
     return documents
@@ -39,15 +40,23 @@ def _hub_documents(spec: dict[str, Any]) -> list[str]:
     from datasets import load_dataset
 
     try:
-        rows = load_dataset(spec["path"], spec.get("name"), data_files=spec.get("data_files"),
-                            split=spec.get("split", "train"))
+        rows = load_dataset(
+            spec["path"],
+            spec.get("name"),
+            data_files=spec.get("data_files"),
+            split=spec.get("split", "train"),
+        )
     except Exception as error:  # the hub library raises many kinds; all mean the same to a user
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise FetchError(f"hub data set {spec['path']} could not be read: {reason}; "
-                         "name a mirror folder, or connect to the hub once") from error
+        raise FetchError(
+            f"hub data set {spec['path']} could not be read: {reason}; "
+            "name a mirror folder, or connect to the hub once"
+        ) from error
     if spec["column"] not in rows.column_names:
-        raise FetchError(f"hub data set {spec['path']} has no column '{spec['column']}', "
-                         f"found {', '.join(rows.column_names)}")
+        raise FetchError(
+            f"hub data set {spec['path']} has no column '{spec['column']}', "
+            f"found {', '.join(rows.column_names)}"
+        )
     return list(rows[spec["column"]])
 
 

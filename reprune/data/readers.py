@@ -36,7 +36,9 @@ def read_files(texts: list[str], spec: dict[str, Any]) -> list[str]:
 
 def read_wiki(texts: list[str], spec: dict[str, Any]) -> list[str]:
     """``<doc …>`` … ``</doc>`` blocks; bodies under 20 words are redirects or stubs and are dropped."""
-    bodies = [body.strip() for text in texts for body in re.findall(r"<doc[^>]*>(.*?)</doc>", text, re.DOTALL)]
+    bodies = [
+        body.strip() for text in texts for body in re.findall(r"<doc[^>]*>(.*?)</doc>", text, re.DOTALL)
+    ]
     return [body for body in bodies if len(body.split()) >= MIN_WIKI_WORDS]
 
 
@@ -44,13 +46,20 @@ def read_jsonl(texts: list[str], spec: dict[str, Any]) -> list[str]:
     """The column ``spec['column']`` of the rows that equal ``spec['where']``, blank rows kept."""
     # Not splitlines, which also cuts at characters that JSON strings may hold, such as U+2028.
     rows = (json.loads(line) for text in texts for line in text.split("\n") if line.strip())
-    return [row[spec["column"]] for row in rows
-            if all(row[key] == value for key, value in spec.get("where", {}).items())]
+    return [
+        row[spec["column"]]
+        for row in rows
+        if all(row[key] == value for key, value in spec.get("where", {}).items())
+    ]
 
 
 READERS: dict[str, Callable[[list[str], dict[str, Any]], list[str]]] = {
-    "lines": read_lines, "sentences": read_sentences, "files": read_files, "wiki": read_wiki,
-    "jsonl": read_jsonl}
+    "lines": read_lines,
+    "sentences": read_sentences,
+    "files": read_files,
+    "wiki": read_wiki,
+    "jsonl": read_jsonl,
+}
 
 
 def read_documents(spec: dict[str, Any], texts: list[str]) -> list[str]:
@@ -96,8 +105,10 @@ def cut(documents: list[str], part: str) -> list[str]:
 def made_documents(documents: int, sentences: int, seed: int) -> list[str]:
     """Documents of random words with a skewed frequency: text for tests, from nothing but a seed."""
     source = random.Random(seed)
-    words = ["".join(source.choice("bcdfglmnprst") + source.choice("aeiou") for _ in range(source.randint(1, 3)))
-             for _ in range(200)]
+    words = [
+        "".join(source.choice("bcdfglmnprst") + source.choice("aeiou") for _ in range(source.randint(1, 3)))
+        for _ in range(200)
+    ]
     weights = [1 / (rank + 1) for rank in range(len(words))]
 
     def sentence() -> str:

@@ -9,8 +9,9 @@ import torch
 
 
 @torch.inference_mode()
-def block_errors(dense: Any, pruned: Any, windows: torch.Tensor,
-                 say: Callable[[int, int], None] = lambda done, total: None) -> torch.Tensor:
+def block_errors(
+    dense: Any, pruned: Any, windows: torch.Tensor, say: Callable[[int, int], None] = lambda done, total: None
+) -> torch.Tensor:
     """‖X_dense − X_pruned‖ / ‖X_dense‖ after each block, (windows, blocks), float64.
 
     Both models read the same tokens; X are the outputs of a block for one window (BESA, Figure 1(a)).

@@ -55,7 +55,9 @@ def measure_checkpoint(folder: ModelFolder) -> CheckpointFacts:
             size += tensor.numel() * tensor.element_size()
     for index in range(len(skeleton)):
         for name, layer in linear_layers(skeleton.block(index)).items():
-            layers.append(LayerFacts(index, name, layer.weight.numel(), int(torch.count_nonzero(layer.weight))))
+            layers.append(
+                LayerFacts(index, name, layer.weight.numel(), int(torch.count_nonzero(layer.weight)))
+            )
     weights = sum(layer.size for layer in layers)
     zeros = weights - sum(layer.nonzeros for layer in layers)
     return CheckpointFacts(params, nonzeros, size, zeros / weights, layers)

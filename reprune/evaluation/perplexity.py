@@ -24,8 +24,12 @@ class Perplexity:
 
 
 @torch.inference_mode()
-def window_losses(model: Any, windows: torch.Tensor, batch_size: int,
-                  say: Callable[[int, int], None] = lambda done, total: None) -> list[float]:
+def window_losses(
+    model: Any,
+    windows: torch.Tensor,
+    batch_size: int,
+    say: Callable[[int, int], None] = lambda done, total: None,
+) -> list[float]:
     """Mean cross-entropy of each window's tokens 2…L given those before, in nats; logits in float32."""
     losses: list[float] = []
     for batch in windows.split(batch_size):

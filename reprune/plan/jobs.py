@@ -35,75 +35,156 @@ class Jobs:
         self.plan = plan
 
     def package(self, name: str) -> str:
-        return canonical({"what": "package", "name": name, "spec": self.plan.packages[name],
-                          "label": f"fetch package {name}"})
+        return canonical(
+            {
+                "what": "package",
+                "name": name,
+                "spec": self.plan.packages[name],
+                "label": f"fetch package {name}",
+            }
+        )
 
     def corpus(self, corpus_id: str) -> str:
         corpus = self.plan.corpora[corpus_id]
-        return canonical({"what": "corpus", "content": corpus.content, "source": corpus.label, "fit": corpus.fit,
-                          "file": str(corpus.file) if corpus.file else None, "code": stage_code("fetch"),
-                          "label": f"fetch corpus {corpus.name}"})
+        return canonical(
+            {
+                "what": "corpus",
+                "content": corpus.content,
+                "source": corpus.label,
+                "fit": corpus.fit,
+                "file": str(corpus.file) if corpus.file else None,
+                "code": stage_code("fetch"),
+                "label": f"fetch corpus {corpus.name}",
+            }
+        )
 
     def model(self, model_id: str) -> str:
         model = self.plan.models[model_id]
         folder = self.plan.inputs.model_folder(model)
-        return canonical({"what": "model", "content": model.content, "facts": dataclasses.asdict(model.facts),
-                          "source": model.label, "folder": str(folder) if folder else None,
-                          "code": stage_code("fetch"), "label": f"fetch model {model.name}"})
+        return canonical(
+            {
+                "what": "model",
+                "content": model.content,
+                "facts": dataclasses.asdict(model.facts),
+                "source": model.label,
+                "folder": str(folder) if folder else None,
+                "code": stage_code("fetch"),
+                "label": f"fetch model {model.name}",
+            }
+        )
 
     def calibration(self, calibration_id: str) -> str:
         drawn = self.plan.calibrations[calibration_id]
-        return canonical({"windows": drawn.windows, "length": drawn.length, "seed": drawn.seed,
-                          "source": drawn.corpus.label, "code": stage_code("calibrate"),
-                          "label": f"draw calibration {drawn.id}"})
+        return canonical(
+            {
+                "windows": drawn.windows,
+                "length": drawn.length,
+                "seed": drawn.seed,
+                "source": drawn.corpus.label,
+                "code": stage_code("calibrate"),
+                "label": f"draw calibration {drawn.id}",
+            }
+        )
 
     def compress(self, run_id: str) -> str:
         run, compress = self.plan.runs[run_id], self.plan.compress
-        return canonical({
-            "run": run.id, "label": f"compress {run.label}", "method_file": _relative(run.method.file),
-            "settings": dataclasses.asdict(run.settings), "target": dataclasses.asdict(run.target),
-            "dtype": run.model.dtype, "batch_size": compress["batch_size"], "store": str(paths.STORE),
-            "failure": str(paths.failure_file(run.id)), "code": method_code(run.method.file)})
+        return canonical(
+            {
+                "run": run.id,
+                "label": f"compress {run.label}",
+                "method_file": _relative(run.method.file),
+                "settings": dataclasses.asdict(run.settings),
+                "target": dataclasses.asdict(run.target),
+                "dtype": run.model.dtype,
+                "batch_size": compress["batch_size"],
+                "store": str(paths.STORE),
+                "failure": str(paths.failure_file(run.id)),
+                "code": method_code(run.method.file),
+            }
+        )
 
     def evaluate(self, run_id: str) -> str:
         run = self.plan.runs[run_id]
-        corpora = {corpus: {"file": str(paths.CORPORA / f"{corpus}.parquet"),
-                            "source": self.plan.corpora[corpus].label}
-                   for suite in run.suites.values() for corpus in suite.corpora.values()}
-        return canonical({
-            "run": run.id, "label": f"evaluate {run.label}", "model_id": run.model.id, "separator": run.model.separator,
-            "suites": [{"protocol": s.protocol, "content": s.content} for s in run.suites.values()],
-            "corpora": corpora, "settings": dataclasses.asdict(run.settings), "columns": columns(run),
-            "dtype": self.plan.evaluate["dtype"], "batch_size": self.plan.evaluate["batch_size"],
-            "store": str(paths.STORE), "failure": str(paths.failure_file(run.id)),
-            "compress_code": method_code(run.method.file), "code": stage_code("evaluate")})
+        corpora = {
+            corpus: {
+                "file": str(paths.CORPORA / f"{corpus}.parquet"),
+                "source": self.plan.corpora[corpus].label,
+            }
+            for suite in run.suites.values()
+            for corpus in suite.corpora.values()
+        }
+        return canonical(
+            {
+                "run": run.id,
+                "label": f"evaluate {run.label}",
+                "model_id": run.model.id,
+                "separator": run.model.separator,
+                "suites": [{"protocol": s.protocol, "content": s.content} for s in run.suites.values()],
+                "corpora": corpora,
+                "settings": dataclasses.asdict(run.settings),
+                "columns": columns(run),
+                "dtype": self.plan.evaluate["dtype"],
+                "batch_size": self.plan.evaluate["batch_size"],
+                "store": str(paths.STORE),
+                "failure": str(paths.failure_file(run.id)),
+                "compress_code": method_code(run.method.file),
+                "code": stage_code("evaluate"),
+            }
+        )
 
     def collect(self, unit_name: str) -> str:
         """The unit's info file and its skipped rows."""
         plan, unit = self.plan, self.plan.units[unit_name]
         runs = plan.runs_of([unit_name])
         data = unit.paper.data
-        return canonical({
-            "info": {
-                "unit": unit.name, "paper": data["id"], "title": data["title"], "arxiv": data.get("arxiv"),
-                "scale": plan.scale, "scale_title": plan.scale_title, "output": str(paths.RESULTS / plan.out),
-                "summary": data["summary"], "substitutions": data.get("substitutions", []),
-                "model_titles": {r.model.name: r.model.title for r in runs},
-                "model_notes": {r.model.name: r.model.note for r in runs if r.model.note},
-                "published_names": {r.model.name: r.model.published_as for r in runs},
-                "experiments": {name: {"title": data["experiments"][name]["title"],
-                                       "rows": [_row(row) for row in rows]}
-                                for name, rows in unit.experiments.items()},
-                "sources": self._sources(runs),
-                "protocols": self._protocols(runs),
-                "calibrations": {r.calibration.id: {
-                    "corpus": r.calibration.corpus.name, "windows": r.calibration.windows,
-                    "length": r.calibration.length, "seed": r.calibration.seed} for r in runs if r.calibration},
-                "command": self._command(unit.name)},
-            "skipped": [self._skipped(unit.paper.data["id"], row) for rows in unit.experiments.values()
-                        for row in rows if row.reason],
-            "runs": {r.id: columns(r) for r in runs}, "partial": plan.partial, "code": stage_code("collect"),
-            "label": f"collect {unit.name}"})
+        return canonical(
+            {
+                "info": {
+                    "unit": unit.name,
+                    "paper": data["id"],
+                    "title": data["title"],
+                    "arxiv": data.get("arxiv"),
+                    "scale": plan.scale,
+                    "scale_title": plan.scale_title,
+                    "output": str(paths.RESULTS / plan.out),
+                    "summary": data["summary"],
+                    "substitutions": data.get("substitutions", []),
+                    "model_titles": {r.model.name: r.model.title for r in runs},
+                    "model_notes": {r.model.name: r.model.note for r in runs if r.model.note},
+                    "published_names": {r.model.name: r.model.published_as for r in runs},
+                    "experiments": {
+                        name: {
+                            "title": data["experiments"][name]["title"],
+                            "rows": [_row(row) for row in rows],
+                        }
+                        for name, rows in unit.experiments.items()
+                    },
+                    "sources": self._sources(runs),
+                    "protocols": self._protocols(runs),
+                    "calibrations": {
+                        r.calibration.id: {
+                            "corpus": r.calibration.corpus.name,
+                            "windows": r.calibration.windows,
+                            "length": r.calibration.length,
+                            "seed": r.calibration.seed,
+                        }
+                        for r in runs
+                        if r.calibration
+                    },
+                    "command": self._command(unit.name),
+                },
+                "skipped": [
+                    self._skipped(unit.paper.data["id"], row)
+                    for rows in unit.experiments.values()
+                    for row in rows
+                    if row.reason
+                ],
+                "runs": {r.id: columns(r) for r in runs},
+                "partial": plan.partial,
+                "code": stage_code("collect"),
+                "label": f"collect {unit.name}",
+            }
+        )
 
     def _command(self, unit: str) -> str:
         options = "" if self.plan.scale == "local" else f" --config scale={self.plan.scale}"
@@ -113,40 +194,65 @@ class Jobs:
         """Every protocol of some runs with all the tasks that any of them measures."""
         found: dict[str, dict[str, Any]] = {}
         for suite in (suite for run in runs for suite in run.suites.values()):
-            known = found.setdefault(suite.protocol, {
-                **suite.content, "tasks": {}, "title": self.plan.protocol_titles[suite.name]})
+            known = found.setdefault(
+                suite.protocol, {**suite.content, "tasks": {}, "title": self.plan.protocol_titles[suite.name]}
+            )
             known["tasks"].update(suite.content["tasks"])
         return found
 
     def _sources(self, runs: list[Run]) -> list[dict[str, str]]:
         used = {c for r in runs for s in r.suites.values() for c in s.corpora.values()}
         used |= {r.calibration.corpus.id for r in runs if r.calibration}
-        return [{"name": c.name, "role": c.role, "source": c.label, "fit": c.fit, "note": c.note}
-                for c in self.plan.corpora.values() if c.id in used]
+        return [
+            {"name": c.name, "role": c.role, "source": c.label, "fit": c.fit, "note": c.note}
+            for c in self.plan.corpora.values()
+            if c.id in used
+        ]
 
     def _skipped(self, paper: str, row: Row) -> dict[str, Any]:
-        return {"papers": canonical([paper]), "model": row.model, "method": row.method,
-                "settings": canonical(row.settings), "target_kind": row.target.kind,
-                "target_requested": row.target.sparsity, "seed": row.seed, "suite": "all",
-                "status": "skipped", "reason": row.reason}
+        return {
+            "papers": canonical([paper]),
+            "model": row.model,
+            "method": row.method,
+            "settings": canonical(row.settings),
+            "target_kind": row.target.kind,
+            "target_requested": row.target.sparsity,
+            "seed": row.seed,
+            "suite": "all",
+            "status": "skipped",
+            "reason": row.reason,
+        }
 
     def view(self, unit_name: str, view: str, stage: str) -> str:
         """Tables, plots or claims of a unit, as ``paper.yaml`` declares them."""
         unit = self.plan.units[unit_name]
         published = unit.paper.path.parent / "published.yaml"
-        return canonical({
-            "items": unit.views[view], "papers": self._papers(unit_name),
-            "published": file_hash(published) if published.is_file() else None, "code": stage_code(stage),
-            "label": f"{stage} {unit_name}"})
+        return canonical(
+            {
+                "items": unit.views[view],
+                "papers": self._papers(unit_name),
+                "published": file_hash(published) if published.is_file() else None,
+                "code": stage_code(stage),
+                "label": f"{stage} {unit_name}",
+            }
+        )
 
     def report(self, units: list[str]) -> str:
         """The report of some units."""
         command = self._command(units[0] if len(units) == 1 else "")
-        return canonical({
-            "units": [{"folder": str(paths.unit_folder(self.plan.out, u)), "papers": self._papers(u)}
-                      for u in units],
-            "title": "Reprune", "scale": self.plan.scale, "command": command, "code": stage_code("report"),
-            "label": "report"})
+        return canonical(
+            {
+                "units": [
+                    {"folder": str(paths.unit_folder(self.plan.out, u)), "papers": self._papers(u)}
+                    for u in units
+                ],
+                "title": "Reprune",
+                "scale": self.plan.scale,
+                "command": command,
+                "code": stage_code("report"),
+                "label": "report",
+            }
+        )
 
     def _papers(self, unit: str) -> str:
         return _relative(self.plan.units[unit].paper.path.parents[1])
@@ -154,16 +260,33 @@ class Jobs:
 
 def columns(run: Run) -> dict[str, Any]:
     """The record columns that say what a run is, apart from its settings."""
-    return {"run_id": run.id, "papers": canonical(sorted(run.papers)), "model": run.model.name,
-            "method": run.method.id, "target_kind": run.target.kind, "target_requested": run.target.sparsity,
-            "seed": run.seed, "calibration": run.calibration.id if run.calibration else None}
+    return {
+        "run_id": run.id,
+        "papers": canonical(sorted(run.papers)),
+        "model": run.model.name,
+        "method": run.method.id,
+        "target_kind": run.target.kind,
+        "target_requested": run.target.sparsity,
+        "seed": run.seed,
+        "calibration": run.calibration.id if run.calibration else None,
+    }
 
 
 def _row(row: Row) -> dict[str, Any]:
-    return {"label": row.label, "method": row.method, "run_id": row.run, "seed": row.seed, "model": row.model,
-            "target": row.target.label, "target_kind": row.target.kind, "target_requested": row.target.sparsity,
-            "settings": row.settings, "published_as": list(row.published_as),
-            "status": "skipped" if row.reason else "planned", "reason": row.reason}
+    return {
+        "label": row.label,
+        "method": row.method,
+        "run_id": row.run,
+        "seed": row.seed,
+        "model": row.model,
+        "target": row.target.label,
+        "target_kind": row.target.kind,
+        "target_requested": row.target.sparsity,
+        "settings": row.settings,
+        "published_as": list(row.published_as),
+        "status": "skipped" if row.reason else "planned",
+        "reason": row.reason,
+    }
 
 
 def _relative(file: Path) -> str:

@@ -13,11 +13,21 @@ def listing(plan: Plan, units: list[str], cores: int, root: Path) -> list[str]:
     """Lines for the console before the work starts."""
     runs = plan.runs_of(units)
     todo = [run for run in runs if not _evaluated(run.id, run.evaluation, root)]
-    lines = [f"Reprune · scale {plan.scale} ({plan.scale_title}) · {', '.join(units)}",
-             f"{len(runs)} runs, {len(todo)} to compute · {plan.evaluate['dtype']} evaluation"]
-    lines += [f"  input {corpus.name}: {corpus.label} ({corpus.fit})" for corpus in plan.corpora.values()]
-    lines += [f"  skipped {row.label} {row.target.label} on {row.model}: {row.reason}"
-              for unit in units for rows in plan.units[unit].experiments.values() for row in rows if row.reason]
+    lines = [
+        f"Reprune · scale {plan.scale} ({plan.scale_title}) · {', '.join(units)}",
+        f"{len(runs)} runs, {len(todo)} to compute · {plan.evaluate['dtype']} evaluation",
+    ]
+    used = {c for run in runs for suite in run.suites.values() for c in suite.corpora.values()}
+    used |= {run.calibration.corpus.id for run in runs if run.calibration}
+    lines += [f"  model {m.name}: {m.label}" for m in {run.model.id: run.model for run in runs}.values()]
+    lines += [f"  text {c.name}: {c.label} ({c.fit})" for c in plan.corpora.values() if c.id in used]
+    lines += [
+        f"  skipped {row.label} {row.target.label} on {row.model}: {row.reason}"
+        for unit in units
+        for rows in plan.units[unit].experiments.values()
+        for row in rows
+        if row.reason
+    ]
     lines += [f"  MISSING {line}" for line in plan.missing]
     if todo:
         lines.append(_time_line(estimate(plan, todo, root), cores))

@@ -45,8 +45,13 @@ class Plan:
 
     def runs_of(self, units: list[str]) -> list[Run]:
         """The distinct runs of some units, in the order they were planned."""
-        wanted = {row.run for unit in units for rows in self.units[unit].experiments.values()
-                  for row in rows if row.run}
+        wanted = {
+            row.run
+            for unit in units
+            for rows in self.units[unit].experiments.values()
+            for row in rows
+            if row.run
+        }
         return [run for run_id, run in self.runs.items() if run_id in wanted]
 
     @property
@@ -63,7 +68,9 @@ def build_plan(config: dict[str, Any], root: Path = ROOT) -> Plan:
     """
     problems = Problems()
     settings = _settings(config, root, problems)
-    sources = {name: read_source(root / "config" / f"{name}.yaml", problems, name) for name in ("models", "data")}
+    sources = {
+        name: read_source(root / "config" / f"{name}.yaml", problems, name) for name in ("models", "data")
+    }
     scale = _scale(settings["scale"], root, problems)
     protocol_files = sorted((root / "config" / "protocols").glob("*.yaml"))
     protocols = {file.stem: read_source(file, problems, "protocol") for file in protocol_files}
@@ -75,11 +82,23 @@ def build_plan(config: dict[str, Any], root: Path = ROOT) -> Plan:
     papers = _papers(folders, problems)
     if not usable:
         problems.raise_if_any()
-    inputs = Inputs(sources["data"], sources["models"], _mirror(settings, problems), _offline(settings),
-                    tuple(scale.data.get("sources", ("mirror", "package", "hub"))),
-                    scale.data.get("corpora", {}), problems)
-    grid = Grid(inputs, Protocols(protocols, scale.data.get("protocols", {}), inputs, problems), methods,
-                scale.data["values"], scale.data["compress"], problems)
+    inputs = Inputs(
+        sources["data"],
+        sources["models"],
+        _mirror(settings, problems),
+        _offline(settings),
+        tuple(scale.data.get("sources", ("mirror", "package", "hub"))),
+        scale.data.get("corpora", {}),
+        problems,
+    )
+    grid = Grid(
+        inputs,
+        Protocols(protocols, scale.data.get("protocols", {}), inputs, problems),
+        methods,
+        scale.data["values"],
+        scale.data["compress"],
+        problems,
+    )
     units: dict[str, Unit] = {}
     for paper in papers:
         check_views(paper, problems)
@@ -145,7 +164,9 @@ def _papers(folders: list[Path], problems: Problems) -> list[Source]:
         for file in sorted(folder.glob("*/paper.yaml")):
             source = read_source(file, problems, "paper")
             if source is not None and source.data["id"] != file.parent.name:
-                problems.add(source.where("id"), f"id is '{source.data['id']}', the folder is '{file.parent.name}'")
+                problems.add(
+                    source.where("id"), f"id is '{source.data['id']}', the folder is '{file.parent.name}'"
+                )
             if source is not None and any(source.data["id"] == other.data["id"] for other in papers):
                 problems.add(source.where("id"), f"another folder has a paper '{source.data['id']}' already")
             elif source is not None:
@@ -170,21 +191,43 @@ def _offline(settings: dict) -> bool:
     return bool(settings["offline"]) or os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0")
 
 
-def _assemble(settings: dict, scale: Source, grid: Grid, units: dict[str, Unit],
-              methods: dict[str, MethodEntry], inputs: Inputs) -> Plan:
+def _assemble(
+    settings: dict,
+    scale: Source,
+    grid: Grid,
+    units: dict[str, Unit],
+    methods: dict[str, MethodEntry],
+    inputs: Inputs,
+) -> Plan:
     runs = grid.runs
     corpora = _corpora(grid)
     models = {run.model.id: run.model for run in runs.values()}
     calibrations = {run.calibration.id: run.calibration for run in runs.values() if run.calibration}
     evaluate = {**scale.data["evaluate"], "dtype": evaluation_dtype(scale.data["evaluate"]["dtype"])}
-    needed = {part["package"] for c in (*corpora.values(), *models.values()) for part in _package_parts(c.content)}
+    needed = {
+        part["package"] for c in (*corpora.values(), *models.values()) for part in _package_parts(c.content)
+    }
     missing = sorted({x.missing for x in (*corpora.values(), *models.values()) if x.missing})
     return Plan(
-        settings["scale"], scale.data["title"], settings["scale"] + ("-mirror" if inputs.mirror else ""),
-        runs, units, corpora, models, calibrations,
-        {name: inputs.data.data["packages"][name] for name in sorted(needed)}, methods,
-        scale.data["compress"], evaluate, inputs, inputs.mirror, settings["threads"], settings["partial"], missing,
-        {name: source.data["title"] for name, source in grid.protocols.sources.items()})
+        settings["scale"],
+        scale.data["title"],
+        settings["scale"] + ("-mirror" if inputs.mirror else ""),
+        runs,
+        units,
+        corpora,
+        models,
+        calibrations,
+        {name: inputs.data.data["packages"][name] for name in sorted(needed)},
+        methods,
+        scale.data["compress"],
+        evaluate,
+        inputs,
+        inputs.mirror,
+        settings["threads"],
+        settings["partial"],
+        missing,
+        {name: source.data["title"] for name, source in grid.protocols.sources.items()},
+    )
 
 
 def _package_parts(content: dict) -> list[dict]:
@@ -193,7 +236,9 @@ def _package_parts(content: dict) -> list[dict]:
 
 
 def _corpora(grid: Grid) -> dict[str, Corpus]:
-    used = {run.calibration.corpus.id: run.calibration.corpus for run in grid.runs.values() if run.calibration}
+    used = {
+        run.calibration.corpus.id: run.calibration.corpus for run in grid.runs.values() if run.calibration
+    }
     for run in grid.runs.values():
         for suite in run.suites.values():
             for task in suite.corpora:

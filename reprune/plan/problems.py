@@ -40,8 +40,11 @@ def nearest(name: object, choices: Iterable[str]) -> str:
 def misspelt(word: str, choices: Iterable[str]) -> bool:
     """Whether ``word`` looks like one of ``choices`` and is none of them."""
     known = list(choices)
-    return word.isidentifier() and word not in known and bool(
-        difflib.get_close_matches(word, known, n=1, cutoff=0.75))
+    return (
+        word.isidentifier()
+        and word not in known
+        and bool(difflib.get_close_matches(word, known, n=1, cutoff=0.75))
+    )
 
 
 def display_path(path: Path) -> str:

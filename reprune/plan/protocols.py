@@ -46,7 +46,9 @@ class Protocols:
         source = self.sources[name].data
         unknown = [t for t in tasks or [] if t not in source["corpora"]]
         for task in unknown:
-            self.problems.add(where, f"protocol '{name}' has no task '{task}'; {nearest(task, source['corpora'])}")
+            self.problems.add(
+                where, f"protocol '{name}' has no task '{task}'; {nearest(task, source['corpora'])}"
+            )
         if unknown:
             return None
         changed = {k: v for k, v in self.sizes.get(name, {}).items() if v != source[k]}
@@ -54,8 +56,9 @@ class Protocols:
         if sizes["window"] == "context" or sizes["window"] > context:
             changed["window"] = sizes["window"] = context
         suffix = "+" + digest(changed, 6) if changed else ""
-        return Suite(f"{name}@{source['version']}{suffix}", name, source["suite"],
-                     *self._content(source, sizes, tasks))
+        return Suite(
+            f"{name}@{source['version']}{suffix}", name, source["suite"], *self._content(source, sizes, tasks)
+        )
 
     def _content(self, source: dict, sizes: dict, tasks: list[str] | None) -> tuple[dict, dict[str, str]]:
         corpora, content = {}, {}

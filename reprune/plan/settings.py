@@ -17,13 +17,16 @@ def read_target(spec: dict[str, Any], where: str, problems: Problems) -> Target 
     if "sparsity" in spec:
         value = spec["sparsity"]
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
-            problems.add(where, f"sparsity is {value!r}; expected a number between 0 and 1, both excluded, "
-                                "such as 0.5 (for the unpruned model use the method 'dense')")
+            problems.add(
+                where,
+                f"sparsity is {value!r}; expected a number between 0 and 1, both excluded, "
+                "such as 0.5 (for the unpruned model use the method 'dense')",
+            )
             return None
         return Target.unstructured(float(value))
     n, _, m = str(spec["pattern"]).partition(":")
     if not (n.isdigit() and m.isdigit() and 0 < int(n) < int(m)):
-        problems.add(where, f"pattern is {spec['pattern']!r}; expected n:m with 0 < n < m, such as \"2:4\"")
+        problems.add(where, f'pattern is {spec["pattern"]!r}; expected n:m with 0 < n < m, such as "2:4"')
         return None
     return Target.n_of_m(int(n), int(m))
 
@@ -35,8 +38,12 @@ def read_settings(entry: MethodEntry, given: dict[str, Any], where: str, problem
     good = True
     for name, value in given.items():
         if name not in declared:
-            problems.add(where, f"method '{entry.id}' has no setting '{name}'; {nearest(name, declared)}"
-                         if declared else f"method '{entry.id}' has no settings, found '{name}'")
+            problems.add(
+                where,
+                f"method '{entry.id}' has no setting '{name}'; {nearest(name, declared)}"
+                if declared
+                else f"method '{entry.id}' has no settings, found '{name}'",
+            )
             good = False
             continue
         complaint = _complaint(value, types_of[name], declared[name].metadata)

@@ -60,14 +60,14 @@ def _construct(node: yaml.Node, keys: tuple, lines: dict, problems: Problems, pa
         for key_node, value in node.value:
             key = _scalar(key_node)
             if key in result:
-                problems.add(f"{display_path(path)}:{key_node.start_mark.line + 1}",
-                             f"key '{key}' is written twice")
+                problems.add(
+                    f"{display_path(path)}:{key_node.start_mark.line + 1}", f"key '{key}' is written twice"
+                )
             lines[(*keys, key)] = key_node.start_mark.line + 1
             result[key] = _construct(value, (*keys, key), lines, problems, path)
         return result
     if isinstance(node, yaml.SequenceNode):
-        return [_construct(value, (*keys, i), lines, problems, path)
-                for i, value in enumerate(node.value)]
+        return [_construct(value, (*keys, i), lines, problems, path) for i, value in enumerate(node.value)]
     return _scalar(node)
 
 
@@ -89,7 +89,7 @@ def _validator(schema: str) -> Any:
 def validate(source: Source, schema: str, problems: Problems) -> bool:
     """Check a source against ``workflow/schemas/<schema>.schema.yaml``; every error with its line."""
     errors = list(_validator(schema).iter_errors(source.data))
-    for error in (leaf for error in errors for leaf in _leaves(error)):
+    for error in (leaf for found in errors for leaf in _leaves(found)):
         keys = tuple(error.absolute_path)
         for where, message in _explain(source, keys, error):
             problems.add(where, message)
@@ -110,11 +110,17 @@ def _explain(source: Source, keys: tuple, error: Any) -> list[tuple[str, str]]:
     if error.validator == "additionalProperties":
         known = error.schema.get("properties", {})
         unknown = [key for key in error.instance if key not in known]
-        return [(source.where(*keys, key), f"unknown key '{key}' in {place}; {nearest(key, known)}")
-                for key in unknown]
+        return [
+            (source.where(*keys, key), f"unknown key '{key}' in {place}; {nearest(key, known)}")
+            for key in unknown
+        ]
     if error.validator == "enum":
-        return [(source.where(*keys), f"{place} is {error.instance!r}; "
-                 + nearest(error.instance, error.validator_value))]
+        return [
+            (
+                source.where(*keys),
+                f"{place} is {error.instance!r}; " + nearest(error.instance, error.validator_value),
+            )
+        ]
     expected = error.schema.get("description")
     hint = f" (expected: {expected})" if expected else ""
     return [(source.where(*keys), f"{place}: {error.message}{hint}")]

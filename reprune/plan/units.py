@@ -28,10 +28,16 @@ def units_of(paper: Source, rows: dict[str, list[Row]]) -> dict[str, Unit]:
     """The unit of a paper's usual experiments, and one for each that is made on request."""
     data = paper.data
     requested = {name for name, e in data.get("experiments", {}).items() if e.get("on_request")}
-    groups = {data["id"]: set(rows) - requested} | {f"{data['id']}_{name}": {name} for name in sorted(requested)}
-    return {name: Unit(name, paper, name != data["id"],
-                       {e: rows[e] for e in rows if e in members}, _views(data, members))
-            for name, members in groups.items() if members}
+    groups = {data["id"]: set(rows) - requested} | {
+        f"{data['id']}_{name}": {name} for name in sorted(requested)
+    }
+    return {
+        name: Unit(
+            name, paper, name != data["id"], {e: rows[e] for e in rows if e in members}, _views(data, members)
+        )
+        for name, members in groups.items()
+        if members
+    }
 
 
 def _views(data: dict, members: set[str]) -> dict[str, list[dict]]:
@@ -55,7 +61,9 @@ def check_views(paper: Source, problems: Problems) -> None:
 
 def _check_kind(paper: Source, at: tuple, item: dict, grammar: dict, problems: Problems) -> None:
     if item["kind"] not in grammar:
-        problems.add(paper.where(*at, "kind"), f"unknown kind '{item['kind']}'; {nearest(item['kind'], grammar)}")
+        problems.add(
+            paper.where(*at, "kind"), f"unknown kind '{item['kind']}'; {nearest(item['kind'], grammar)}"
+        )
         return
     _check(paper, at, item, grammar[item["kind"]], problems)
 
@@ -68,5 +76,7 @@ def _check(paper: Source, at: tuple, item: dict, grammar: Any, problems: Problem
         problems.add(paper.where(*at), f"missing key '{key}'")
     experiments = paper.data.get("experiments", {})
     if item.get("experiment") not in experiments:
-        problems.add(paper.where(*at, "experiment"),
-                     f"unknown experiment '{item.get('experiment')}'; {nearest(item.get('experiment'), experiments)}")
+        problems.add(
+            paper.where(*at, "experiment"),
+            f"unknown experiment '{item.get('experiment')}'; {nearest(item.get('experiment'), experiments)}",
+        )

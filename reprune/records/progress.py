@@ -17,8 +17,9 @@ class Progress:
     The estimate is the pace of this very job so far: total / done × elapsed.
     """
 
-    def __init__(self, label: str, unit: str, log: TextIO | None = None,
-                 clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, label: str, unit: str, log: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.label, self.unit, self._log, self._clock = label, unit, log, clock
         self._start = self._last = clock()
 

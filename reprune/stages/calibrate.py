@@ -18,10 +18,20 @@ def run(job: Job) -> None:
     """Draw windows and keep them with the places they came from."""
     torch.set_num_threads(job.threads)
     spec = job.params
-    windows, places = draw_windows(read_corpus(Path(job.input["documents"])),
-                                   tokenizer_function(job.input["model"]), spec["windows"], spec["length"],
-                                   spec["seed"])
+    windows, places = draw_windows(
+        read_corpus(Path(job.input["documents"])),
+        tokenizer_function(job.input["model"]),
+        spec["windows"],
+        spec["length"],
+        spec["seed"],
+    )
     with whole(job.output["windows"]) as temporary:
         save_file({"tokens": windows}, temporary)
-    write_json(job.output["facts"], {**{k: spec[k] for k in ("source", "windows", "length", "seed")},
-                                     "hash": sha256(job.output["windows"])[:12], "drawn": places})
+    write_json(
+        job.output["facts"],
+        {
+            **{k: spec[k] for k in ("source", "windows", "length", "seed")},
+            "hash": sha256(job.output["windows"])[:12],
+            "drawn": places,
+        },
+    )

@@ -28,11 +28,19 @@ def run(job: Job) -> None:
     method = cls(cls.Settings(**spec["settings"]), Target(**spec["target"]))
     windows = load_file(job.input["calibration"])["tokens"] if job.input.get("calibration") else None
     model_hash = read_json(Path(job.input["model_facts"]))["hash"]
-    walk = Walk(ModelFolder(Path(job.input["model"])), Store(Path(spec["store"])),
-                {"run": spec["run"], "code": spec["code"], "model": model_hash,
-                 "calibration": sha256(Path(job.input["calibration"])) if windows is not None else None},
-                getattr(torch, spec["dtype"]), spec["batch_size"],
-                Progress(spec["label"], "blocks", job.log))
+    walk = Walk(
+        ModelFolder(Path(job.input["model"])),
+        Store(Path(spec["store"])),
+        {
+            "run": spec["run"],
+            "code": spec["code"],
+            "model": model_hash,
+            "calibration": sha256(Path(job.input["calibration"])) if windows is not None else None,
+        },
+        getattr(torch, spec["dtype"]),
+        spec["batch_size"],
+        Progress(spec["label"], "blocks", job.log),
+    )
     start = time.monotonic()
     if isinstance(method, BlockMethod):
         walk.prune_blocks(method, windows)
@@ -52,6 +60,14 @@ def _write_facts(job: Job, seconds: float, reports: dict) -> None:
     folder = ModelFolder(job.output["checkpoint"])
     facts = measure_checkpoint(folder)
     layers = [{**vars(layer), **reports.get(layer.block, {}).get(layer.layer, {})} for layer in facts.layers]
-    write_json(job.output["facts"], {
-        "compress_s": seconds, "peak_rss_mb": peak, "threads": job.threads, "hash": folder.hash(),
-        **facts.summary(), "layers": layers})
+    write_json(
+        job.output["facts"],
+        {
+            "compress_s": seconds,
+            "peak_rss_mb": peak,
+            "threads": job.threads,
+            "hash": folder.hash(),
+            **facts.summary(),
+            "layers": layers,
+        },
+    )

@@ -22,13 +22,20 @@ def _package(job: Job) -> None:
 def _corpus(job: Job) -> None:
     from reprune.data.corpora import documents_hash, load_source, write_corpus
 
-    (kind, spec), = job.params["content"].items()
+    ((kind, spec),) = job.params["content"].items()
     file = job.input.get("archive") or job.params.get("file")
     documents = load_source(kind, spec, Path(file) if file else None)
     write_corpus(job.output["documents"], documents)
-    write_json(job.output["facts"], {
-        "source": job.params["source"], "fit": job.params["fit"], "documents": len(documents),
-        "characters": sum(map(len, documents)), "hash": documents_hash(documents)})
+    write_json(
+        job.output["facts"],
+        {
+            "source": job.params["source"],
+            "fit": job.params["fit"],
+            "documents": len(documents),
+            "characters": sum(map(len, documents)),
+            "hash": documents_hash(documents),
+        },
+    )
 
 
 def _model(job: Job) -> None:
@@ -38,7 +45,15 @@ def _model(job: Job) -> None:
     archive, folder = job.input.get("archive"), job.params.get("folder")
     with whole(job.output["folder"]) as temporary:
         temporary.mkdir()
-        fetch_model(job.params["content"]["source"], job.params["content"]["dtype"], job.params["facts"],
-                    temporary, Path(archive) if archive else None, Path(folder) if folder else None)
-    write_json(job.output["facts"], {"source": job.params["source"],
-                                     "hash": ModelFolder(job.output["folder"]).hash()})
+        fetch_model(
+            job.params["content"]["source"],
+            job.params["content"]["dtype"],
+            job.params["facts"],
+            temporary,
+            Path(archive) if archive else None,
+            Path(folder) if folder else None,
+        )
+    write_json(
+        job.output["facts"],
+        {"source": job.params["source"], "hash": ModelFolder(job.output["folder"]).hash()},
+    )

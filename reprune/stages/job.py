@@ -17,8 +17,16 @@ from reprune.records.files import write_json
 from reprune.records.progress import opened_log
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
-EXPECTED = ("FetchError", "CalibrationError", "ProtocolError", "ModelFolderError", "NoDecoderBlocks",
-            "MethodFault", "MethodFileError", "JobError")
+EXPECTED = (
+    "FetchError",
+    "CalibrationError",
+    "ProtocolError",
+    "ModelFolderError",
+    "NoDecoderBlocks",
+    "MethodFault",
+    "MethodFileError",
+    "JobError",
+)
 
 
 class JobError(Exception):
@@ -48,8 +56,15 @@ def run_job(snakemake: Any, stage: str) -> None:
     with opened_log(snakemake.log[0]) as log:
         try:
             module = importlib.import_module(stage)
-            module.run(Job(params, dict(snakemake.input.items()),
-                           {k: Path(v) for k, v in snakemake.output.items()}, snakemake.threads, log))
+            module.run(
+                Job(
+                    params,
+                    dict(snakemake.input.items()),
+                    {k: Path(v) for k, v in snakemake.output.items()},
+                    snakemake.threads,
+                    log,
+                )
+            )
         except Exception as error:
             traceback.print_exc(file=log)
             status, line = explain(error)

@@ -22,9 +22,17 @@ def run(job: Job) -> None:
     records = _records([unit.records for unit in units])
     head, dirty = commit()
     seconds = records.drop_duplicates("run_id").compress_s.sum() + records.evaluate_s.sum()
-    summary = {"title": job.params["title"], "scale": job.params["scale"], "created": now(),
-               "machine": machine(), "commit": head, "dirty": dirty, "versions": json.loads(versions()),
-               "seconds": float(seconds), "command": job.params["command"]}
+    summary = {
+        "title": job.params["title"],
+        "scale": job.params["scale"],
+        "created": now(),
+        "machine": machine(),
+        "commit": head,
+        "dirty": dirty,
+        "versions": json.loads(versions()),
+        "seconds": float(seconds),
+        "command": job.params["command"],
+    }
     with whole(job.output["html"]) as temporary:
         write_report(units, summary, temporary)
     text = io.StringIO()

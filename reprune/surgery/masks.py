@@ -24,7 +24,7 @@ def lowest_overall(scores: torch.Tensor, count: int) -> torch.Tensor:
     threshold = scores.flatten().kthvalue(count).values
     mask = (scores < threshold).contiguous()
     ties = (scores == threshold).flatten().nonzero().flatten()
-    mask.view(-1)[ties[:count - int(mask.sum())]] = True
+    mask.view(-1)[ties[: count - int(mask.sum())]] = True
     return mask
 
 

@@ -5,8 +5,8 @@ import pytest
 
 from reprune.analysis.allocation import GROUPS
 from reprune.analysis.claims import check_claims
-from reprune.plan.grammar import CHECKS, FACTS, OVER, PLOTS
 from reprune.analysis.names import FACT_TITLES
+from reprune.plan.grammar import CHECKS, FACTS, OVER, PLOTS
 
 PPL = {"experiment": "e", "protocol": "perplexity-besa", "metric": "perplexity", "tasks": ["c4"]}
 LESS = {**PPL, "kind": "less", "left": "wanda", "right": "besa"}
@@ -43,8 +43,9 @@ def test_grammar_names_every_kind_and_its_keys():
     assert CHECKS["less"].required >= {"left", "right", "tasks"}
 
 
-@pytest.mark.parametrize("right, verdict", [(BASE + 0.1, "holds"), (BASE - 0.1, "fails"),
-                                            (BASE + NOISE, "undecided")])
+@pytest.mark.parametrize(
+    "right, verdict", [(BASE + 0.1, "holds"), (BASE - 0.1, "fails"), (BASE + NOISE, "undecided")]
+)
 def test_less(results, right, verdict):
     check = ask(losses(results, wanda=BASE, besa=right), LESS)
     assert check["verdict"] == verdict
@@ -64,13 +65,16 @@ def test_less_says_by_what_factor_perplexity_differs(results):
 def test_closer(results, far, verdict):
     wobble = 0 if far != 0.2 else NOISE
     losses(results, wanda=BASE, sparsegpt=BASE - 0.2, magnitude=BASE + far + wobble)
-    check = ask(results, {**PPL, "kind": "closer", "pair": ["wanda", "sparsegpt"],
-                          "than": ["wanda", "magnitude"]})
+    check = ask(
+        results, {**PPL, "kind": "closer", "pair": ["wanda", "sparsegpt"], "than": ["wanda", "magnitude"]}
+    )
     assert check["verdict"] == verdict
 
 
-@pytest.mark.parametrize("steps, verdict", [([0, 0.2, 0.9], "holds"), ([0, 0.9, 0.5], "fails"),
-                                            ([0, 0.2, 0.2 + NOISE], "undecided")])
+@pytest.mark.parametrize(
+    "steps, verdict",
+    [([0, 0.2, 0.9], "holds"), ([0, 0.9, 0.5], "fails"), ([0, 0.2, 0.2 + NOISE], "undecided")],
+)
 def test_increasing(results, steps, verdict):
     for share, step in zip((0.7, 0.3, 0.5), (steps[2], steps[0], steps[1]), strict=True):
         results.add("wanda", {"c4": BASE + step}, target=f"{share:.0%}", requested=share)
@@ -127,8 +131,10 @@ def test_near_target_of_a_skipped_row_is_undecided(results):
 DEPTH = {**ERR, "kind": "depth_less", "left": "besa", "right": "wanda", "share": 0.5}
 
 
-@pytest.mark.parametrize("change, verdict", [
-    (np.full(8, -0.02), "holds"), (np.full(8, 0.02), "fails"), (RNG.normal(0, 0.1, (6, 8)), "undecided")])
+@pytest.mark.parametrize(
+    "change, verdict",
+    [(np.full(8, -0.02), "holds"), (np.full(8, 0.02), "fails"), (RNG.normal(0, 0.1, (6, 8)), "undecided")],
+)
 def test_depth_less(results, change, verdict):
     results.add("wanda", errors=BLOCKS)
     check = ask(results.add("besa", errors=BLOCKS + change), DEPTH)
@@ -144,20 +150,27 @@ def test_depth_less_needs_most_blocks_as_well_as_the_mean(results):
     assert share["estimate"] == 0.25
 
 
-@pytest.mark.parametrize("errors, verdict", [
-    (BLOCKS, "holds"), (BLOCKS[:, ::-1], "fails"), (RNG.normal(0.3, 0.1, (6, 8)), "undecided")])
+@pytest.mark.parametrize(
+    "errors, verdict",
+    [(BLOCKS, "holds"), (BLOCKS[:, ::-1], "fails"), (RNG.normal(0.3, 0.1, (6, 8)), "undecided")],
+)
 def test_rises_with_depth(results, errors, verdict):
     check = ask(results.add("wanda", errors=errors), {**ERR, "kind": "rises_with_depth", "method": "wanda"})
     assert check["verdict"] == verdict
     assert check["estimate"] == pytest.approx(errors[:, -2:].mean() - errors[:, :2].mean())
 
 
-COST = {"kind": "cost_order", "experiment": "e", "fact": "compress_s",
-        "order": ["wanda", "sparsegpt", "besa"]}
+COST = {
+    "kind": "cost_order",
+    "experiment": "e",
+    "fact": "compress_s",
+    "order": ["wanda", "sparsegpt", "besa"],
+}
 
 
-@pytest.mark.parametrize("seconds, verdict", [((1, 5, 60), "holds"), ((1, 70, 60), "fails"),
-                                              ((1, None, 60), "undecided")])
+@pytest.mark.parametrize(
+    "seconds, verdict", [((1, 5, 60), "holds"), ((1, 70, 60), "fails"), ((1, None, 60), "undecided")]
+)
 def test_cost_order(results, seconds, verdict):
     for name, cost in zip(COST["order"], seconds, strict=True):
         results.add(name, {"c4": BASE}, facts={"compress_s": cost})

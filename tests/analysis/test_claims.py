@@ -48,13 +48,18 @@ def test_a_claim_is_as_good_as_its_worst_check(results, second, verdict):
     assert found["verdict"] == verdict
 
 
-@pytest.mark.parametrize("diverged, verdict", [({"wanda"}, "holds"), ({"besa"}, "fails"),
-                                               ({"wanda", "besa"}, "undecided")])
+@pytest.mark.parametrize(
+    "diverged, verdict", [({"wanda"}, "holds"), ({"besa"}, "fails"), ({"wanda", "besa"}, "undecided")]
+)
 def test_a_diverged_run_counts_as_infinite_perplexity(results, diverged, verdict):
     for name in ("besa", "wanda"):
         lost = name in diverged
-        results.add(name, None if lost else {"c4": BASE}, status="diverged" if lost else "ok",
-                    reason="NaN" if lost else None)
+        results.add(
+            name,
+            None if lost else {"c4": BASE},
+            status="diverged" if lost else "ok",
+            reason="NaN" if lost else None,
+        )
     check = judge(results, LESS)["checks"][0]
     assert check["verdict"] == verdict
     assert "diverged" in check["figures"]
@@ -66,13 +71,19 @@ def test_an_infinite_value_is_a_diverged_run(results):
     assert judge(results, LESS)["verdict"] == "holds"
 
 
-@pytest.mark.parametrize("lost, verdict", [("magnitude", "holds"), ("sparsegpt", "fails"),
-                                           ("wanda", "undecided")])
+@pytest.mark.parametrize(
+    "lost, verdict", [("magnitude", "holds"), ("sparsegpt", "fails"), ("wanda", "undecided")]
+)
 def test_closer_with_a_diverged_row(results, lost, verdict):
     for name in ("wanda", "sparsegpt", "magnitude"):
         results.add(name, None if name == lost else {"c4": BASE}, status="diverged" if name == lost else "ok")
-    check = {**PPL, "kind": "closer", "tasks": ["c4"], "pair": ["wanda", "sparsegpt"],
-             "than": ["wanda", "magnitude"]}
+    check = {
+        **PPL,
+        "kind": "closer",
+        "tasks": ["c4"],
+        "pair": ["wanda", "sparsegpt"],
+        "than": ["wanda", "magnitude"],
+    }
     assert judge(results, check)["verdict"] == verdict
 
 
@@ -83,9 +94,13 @@ def test_a_skipped_row_leaves_the_claim_undecided_with_its_reason(results):
     assert check["reason"] == "besa at 50%: skipped (serves only unstructured)"
 
 
-@pytest.mark.parametrize("change, reason", [
-    ({"left": "nobody"}, "no row is called 'nobody'"),
-    ({"experiment": "elsewhere"}, "experiment 'elsewhere' was not run")])
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        ({"left": "nobody"}, "no row is called 'nobody'"),
+        ({"experiment": "elsewhere"}, "experiment 'elsewhere' was not run"),
+    ],
+)
 def test_what_is_not_there_leaves_the_claim_undecided(results, change, reason):
     results.add("besa", {"c4": BASE}).add("wanda", {"c4": BASE})
     found = judge(results, {**LESS, **change}, LESS)
@@ -115,7 +130,9 @@ def test_each_model_is_a_comparison_of_its_own(results):
         results.add("besa", {"c4": BASE}, model=model).add("wanda", {"c4": BASE + 0.1}, model=model)
     parts = judge(results, LESS)["checks"][0]["parts"]
     assert [part["where"] for part in parts] == [
-        "C4, SmolLM2-135M-Instruct (Q4_1 dequantised)", "C4, llama-7b"]
+        "C4, SmolLM2-135M-Instruct (Q4_1 dequantised)",
+        "C4, llama-7b",
+    ]
 
 
 def test_several_seeds_are_resampled_and_a_single_run_stands_beside_each(results):

@@ -9,8 +9,16 @@ from reprune.analysis.labels import apart
 from reprune.analysis.plot_pareto import front
 from reprune.analysis.plots import draw, svg, write_plots
 
-CURVE = {"id": "curve", "kind": "curve", "title": "Curve", "experiment": "e", "x": "target_requested",
-         "protocol": "perplexity-besa", "metric": "perplexity", "task": "c4"}
+CURVE = {
+    "id": "curve",
+    "kind": "curve",
+    "title": "Curve",
+    "experiment": "e",
+    "x": "target_requested",
+    "protocol": "perplexity-besa",
+    "metric": "perplexity",
+    "task": "c4",
+}
 BASE = np.random.default_rng(0).normal(3.0, 0.3, 12)
 
 
@@ -22,8 +30,9 @@ def written(besa, tmp_path_factory):
 
 def test_each_plot_has_svg_png_and_its_data(besa, written):
     folder, paths = written
-    names = {f"{spec['id']}.{extension}" for spec in besa.declared("plots")
-             for extension in ("svg", "png", "csv")}
+    names = {
+        f"{spec['id']}.{extension}" for spec in besa.declared("plots") for extension in ("svg", "png", "csv")
+    }
     assert {path.name for path in paths} == names and len(names) == 12
     assert all(path.stat().st_size > 500 for path in paths)
 
@@ -49,8 +58,11 @@ def test_curve_data_are_the_measured_values(besa, written):
 def test_allocation_is_one_minus_nonzeros_over_size(besa, written):
     data = pd.read_csv(written[0] / "allocation.csv")
     assert len(data) == 30 * 7
-    layer = besa.layers[(besa.layers.run_id == data.run_id[0]) & (besa.layers.block == 3)
-                        & (besa.layers.layer == "mlp.up_proj")].iloc[0]
+    layer = besa.layers[
+        (besa.layers.run_id == data.run_id[0])
+        & (besa.layers.block == 3)
+        & (besa.layers.layer == "mlp.up_proj")
+    ].iloc[0]
     shown = data[(data.block == 3) & (data.layer == "mlp.up_proj")].sparsity.iloc[0]
     assert shown == pytest.approx(1 - layer.nonzeros / layer["size"])
 
@@ -84,14 +96,28 @@ def test_each_model_has_a_panel(results):
             results.add("Wanda", {"c4": BASE + share}, model=model, target=f"{share:.0%}", requested=share)
     figure, _ = draw(results.unit(), CURVE)
     assert [axes.get_title(loc="left") for axes in figure.axes] == [
-        "SmolLM2-135M-Instruct (Q4_1 dequantised)", "llama-7b"]
+        "SmolLM2-135M-Instruct (Q4_1 dequantised)",
+        "llama-7b",
+    ]
 
 
-@pytest.mark.parametrize("spec", [
-    CURVE, {**CURVE, "kind": "pareto", "x": "compress_s"},
-    {"id": "a", "kind": "allocation", "title": "A", "experiment": "e", "method": "besa"},
-    {"id": "d", "kind": "depth", "title": "D", "experiment": "e", "protocol": "block-error",
-     "metric": "relative_error", "methods": ["besa"]}])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        CURVE,
+        {**CURVE, "kind": "pareto", "x": "compress_s"},
+        {"id": "a", "kind": "allocation", "title": "A", "experiment": "e", "method": "besa"},
+        {
+            "id": "d",
+            "kind": "depth",
+            "title": "D",
+            "experiment": "e",
+            "protocol": "block-error",
+            "metric": "relative_error",
+            "methods": ["besa"],
+        },
+    ],
+)
 def test_a_plot_without_any_value_says_why(results, spec):
     unit = results.add("besa", status="skipped", reason="too wide").unit(plots=[spec])
     assert "too wide" in svg(unit, spec) or "no row of besa" in svg(unit, spec)

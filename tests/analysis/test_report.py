@@ -9,9 +9,16 @@ from reprune.analysis.forest import interval_svg, reach
 from reprune.analysis.report import write_report
 
 SUMMARY = {
-    "title": "Pruning papers on one small model", "scale": "local", "created": "2026-11-22 13:40 UTC",
-    "machine": {"cpu": "a processor", "cores": 2, "memory_gb": 23.5}, "commit": "0a1b2c3", "dirty": False,
-    "versions": {"torch": "2.13.0"}, "seconds": 2531.0, "command": "snakemake --cores all"}
+    "title": "Pruning papers on one small model",
+    "scale": "local",
+    "created": "2026-11-22 13:40 UTC",
+    "machine": {"cpu": "a processor", "cores": 2, "memory_gb": 23.5},
+    "commit": "0a1b2c3",
+    "dirty": False,
+    "versions": {"torch": "2.13.0"},
+    "seconds": 2531.0,
+    "command": "snakemake --cores all",
+}
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +62,12 @@ def test_the_page_fetches_nothing(page):
 
 
 def test_every_run_is_there_with_its_command(besa, page):
-    runs = {row["run_id"] for experiment in besa.info["experiments"].values() for row in experiment["rows"]
-            if row["run_id"]}
+    runs = {
+        row["run_id"]
+        for experiment in besa.info["experiments"].values()
+        for row in experiment["rows"]
+        if row["run_id"]
+    }
     assert len(runs) == 20
     assert all(f"<code>{run}</code>" in page for run in runs)
     assert "<dt>Runs</dt><dd>20</dd>" in page
@@ -64,8 +75,14 @@ def test_every_run_is_there_with_its_command(besa, page):
 
 
 def test_header_tells_what_ran_where_and_how_long(page):
-    for part in ("SmolLM2-135M-Instruct (Q4_1 dequantised)", "42 min 11 s", "a processor, 2 cores",
-                 "<code>0a1b2c3</code>", "scale local", "2026-11-22 13:40 UTC"):
+    for part in (
+        "SmolLM2-135M-Instruct (Q4_1 dequantised)",
+        "42 min 11 s",
+        "a processor, 2 cores",
+        "<code>0a1b2c3</code>",
+        "scale local",
+        "2026-11-22 13:40 UTC",
+    ):
         assert part in page, part
     assert "uncommitted" not in page
 
@@ -94,8 +111,9 @@ def test_plots_take_the_page_s_colours_and_its_tables_are_there(page):
 
 
 def test_text_from_papers_is_escaped(results, page, tmp_path):
-    unit = results.add("<i>w</i>", {"c4": [1.0, 2.0]}).unit(summary="<script>alert(1)</script>",
-                                                            substitutions=["Scale `local` & more."])
+    unit = results.add("<i>w</i>", {"c4": [1.0, 2.0]}).unit(
+        summary="<script>alert(1)</script>", substitutions=["Scale `local` & more."]
+    )
     write_report([unit], {**SUMMARY, "title": "<b>x</b>", "dirty": True}, tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
     for raw in ("<b>x</b>", "<script", "<i>w</i>"):

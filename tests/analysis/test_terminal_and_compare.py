@@ -53,6 +53,7 @@ def files(besa, tmp_path):
         edit(frame)
         frame.to_csv(paths[0], index=False)
         return paths
+
     return paths, change
 
 
@@ -71,6 +72,7 @@ def test_a_planted_change_is_found_and_measured(files, besa):
     def edit(frame):
         frame["stderr"] = 0.5
         frame.loc[5, "value"] += 1.0
+
     paths = files[1](edit)
     paths[1].write_text(paths[0].read_text())
     reference = besa.records.drop(columns="protocol_name").assign(stderr=0.5)
@@ -84,6 +86,7 @@ def test_a_planted_change_is_found_and_measured(files, besa):
 def test_a_tiny_change_is_within_tolerance(files):
     def edit(frame):
         frame.loc[5, "value"] *= 1 + 1e-9
+
     assert run(files[1](edit))[0] == 0
     assert "1  within tolerance" in run(files[0])[1]
     assert run(files[0], tolerance=1e-12)[0] == 1
@@ -92,6 +95,7 @@ def test_a_tiny_change_is_within_tolerance(files):
 def test_missing_and_new_records_are_found(files):
     def edit(frame):
         frame.loc[5, "task"] = "renamed"
+
     code, text = run(files[1](edit))
     assert code == 1
     assert "1  missing" in text and "1  new" in text and "renamed" in text
@@ -102,6 +106,7 @@ def test_a_changed_status_is_a_difference(files, besa):
 
     def edit(frame):
         frame.loc[lost, "status"] = "failed"
+
     code, text = run(files[1](edit))
     assert code == 1
     assert "failed, was diverged" in text
@@ -111,6 +116,7 @@ def test_costs_are_not_compared(files):
     def edit(frame):
         frame["compress_s"] = 999.0
         frame["peak_rss_mb"] = 1.0
+
     assert run(files[1](edit))[0] == 0
 
 

@@ -84,9 +84,20 @@ def test_two_values_of_one_quantity_are_an_error(results):
 
 def test_an_accuracy_uses_the_error_of_its_record(results):
     results.add("besa")
-    results.records.append({"run_id": "besa-small-50%-s0-e", "suite": "zero_shot", "protocol": "lm-eval@1",
-                            "task": "piqa", "metric": "accuracy", "value": 0.65, "stderr": 0.011, "n": 1838,
-                            "higher_is_better": True, "status": "ok"})
+    results.records.append(
+        {
+            "run_id": "besa-small-50%-s0-e",
+            "suite": "zero_shot",
+            "protocol": "lm-eval@1",
+            "task": "piqa",
+            "metric": "accuracy",
+            "value": 0.65,
+            "stderr": 0.011,
+            "n": 1838,
+            "higher_is_better": True,
+            "status": "ok",
+        }
+    )
     unit = results.unit()
     found = measure(unit, unit.rows("e")[0], Quantity("lm-eval", "accuracy", "piqa"))
     assert (found.value, found.stderr, found.stderr_over, found.n) == (0.65, 0.011, "items", 1838)
@@ -94,8 +105,10 @@ def test_an_accuracy_uses_the_error_of_its_record(results):
 
 
 def test_nothing_of_the_layer_needs_torch():
-    code = ("import sys, reprune.analysis.report, reprune.analysis.terminal, reprune.analysis.compare; "
-            "sys.exit('torch' in sys.modules)")
+    code = (
+        "import sys, reprune.analysis.report, reprune.analysis.terminal, reprune.analysis.compare; "
+        "sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -30,8 +30,9 @@ class Halve(BlockMethod):
     ``stop_at`` raises in that block, ``fault`` is called with each block after pruning.
     """
 
-    def __init__(self, stop_at: int | None = None, fault: Callable | None = None,
-                 dense: bool = False) -> None:
+    def __init__(
+        self, stop_at: int | None = None, fault: Callable | None = None, dense: bool = False
+    ) -> None:
         super().__init__(NoSettings(), Target.unstructured(0.5))
         self.stop_at, self.fault, self.dense, self.seen = stop_at, fault, dense, Seen()
 

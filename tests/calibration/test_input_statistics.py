@@ -10,8 +10,12 @@ from reprune.calibration.statistics import SecondMoment, SquaredNorms
 from reprune.models.skeleton import linear_layers
 
 FIRST, SECOND = torch.tensor([[[1.0, 2], [3, 0]]]), torch.tensor([[[2.0, 1], [0, 1]]])
-SHARED = [{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}, {"self_attn.o_proj"},
-          {"mlp.gate_proj", "mlp.up_proj"}, {"mlp.down_proj"}]
+SHARED = [
+    {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"},
+    {"self_attn.o_proj"},
+    {"mlp.gate_proj", "mlp.up_proj"},
+    {"mlp.down_proj"},
+]
 
 
 @pytest.mark.parametrize("batches", [[FIRST, SECOND], [torch.cat([FIRST, SECOND])], [FIRST[0], SECOND[0]]])
@@ -21,7 +25,7 @@ def test_worked_examples_whatever_the_batches(batches):
         norms.update(batch)
         moment.update(batch)
     assert norms.mean.tolist() == [7, 3]
-    assert norms.norms.tolist() == pytest.approx([7 ** 0.5, 3 ** 0.5])
+    assert norms.norms.tolist() == pytest.approx([7**0.5, 3**0.5])
     assert moment.hessian.tolist() == [[14, 4], [4, 6]]
 
 
@@ -39,8 +43,11 @@ def direct_inputs(block):
     """Every linear layer's input of all windows in one batch, (tokens, features), float64."""
     found, hooks = {}, []
     for name, layer in block.linears.items():
-        hooks.append(layer.register_forward_pre_hook(
-            lambda _, args, name=name: found.update({name: args[0].flatten(0, 1).double()})))
+        hooks.append(
+            layer.register_forward_pre_hook(
+                lambda _, args, name=name: found.update({name: args[0].flatten(0, 1).double()})
+            )
+        )
     block.forward(block.inputs)
     for hook in hooks:
         hook.remove()
@@ -54,8 +61,9 @@ def test_statistics_equal_direct_computation(block):
         sums = x.square().sum(0) / windows
         torch.testing.assert_close(norms[name].mean.double(), sums, rtol=1e-5, atol=1e-7)
         expected = 2 / windows * x.T @ x
-        torch.testing.assert_close(moments[name].hessian.double(), expected, rtol=1e-4,
-                                   atol=1e-5 * expected.abs().max().item())
+        torch.testing.assert_close(
+            moments[name].hessian.double(), expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item()
+        )
 
 
 def test_layers_that_read_the_same_tensor_share_one_statistic(block):

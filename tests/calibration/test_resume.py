@@ -20,7 +20,8 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(bench, halve, stop_
     resumed = bench.checkpoint(rest, "resumed", run="run-a")
     assert rest.seen.indices == list(range(stop_at, 3)), "only the remaining blocks are pruned"
     assert {p.name: p.read_bytes() for p in resumed.path.iterdir()} == {
-        p.name: p.read_bytes() for p in whole.path.iterdir()}
+        p.name: p.read_bytes() for p in whole.path.iterdir()
+    }
     assert set(bench.reports) == {0, 1, 2} and bench.reports[0]
 
 

@@ -19,8 +19,9 @@ def block_states(model, windows):
     """Inputs and outputs of every block for all windows, two at a time as the walk does."""
     states = [([], []) for _ in find_blocks(model)[1]]
     for (inputs, outputs), block in zip(states, find_blocks(model)[1], strict=True):
-        block.register_forward_hook(lambda _, args, output, i=inputs, o=outputs: (i.append(args[0]),
-                                                                                  o.append(output)) and None)
+        block.register_forward_hook(
+            lambda _, args, output, i=inputs, o=outputs: (i.append(args[0]), o.append(output)) and None
+        )
     for batch in windows.split(2):
         model(input_ids=batch, use_cache=False)
     return [(torch.cat(inputs), torch.cat(outputs)) for inputs, outputs in states]
@@ -76,8 +77,10 @@ def test_the_checkpoint_is_an_ordinary_folder_that_equals_the_result_in_memory(b
 
 
 def test_chance_comes_from_the_run_and_the_block(bench, halve):
-    first, again, other = (bench.checkpoint(halve(), name, run).hash() for name, run in
-                           (("a", "run-a"), ("b", "run-a"), ("c", "run-b")))
+    first, again, other = (
+        bench.checkpoint(halve(), name, run).hash()
+        for name, run in (("a", "run-a"), ("b", "run-a"), ("c", "run-b"))
+    )
     assert first == again != other
 
 
@@ -93,10 +96,17 @@ def overflow(block):
     block.linears["mlp.up_proj"].weight[3, 4] = 1e6  # finite in float32, not in the checkpoint's float16
 
 
-@pytest.mark.parametrize(("fault", "message"), [
-    (spoil_norm, "block 0: input_layernorm.weight was changed; a method may change the weights of linear"),
-    (spoil_number, "block 0: mlp.up_proj.weight is not finite after pruning"),
-    (overflow, "block 0: mlp.up_proj.weight is not finite after pruning")])
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (
+            spoil_norm,
+            "block 0: input_layernorm.weight was changed; a method may change the weights of linear",
+        ),
+        (spoil_number, "block 0: mlp.up_proj.weight is not finite after pruning"),
+        (overflow, "block 0: mlp.up_proj.weight is not finite after pruning"),
+    ],
+)
 def test_a_method_that_breaks_the_rules_is_stopped(bench, halve, fault, message):
     with pytest.raises(MethodFault, match=message):
         bench.checkpoint(halve(fault=fault))
@@ -129,7 +139,8 @@ def test_a_walk_that_changes_nothing_gives_the_very_files(bench):
     target.mkdir()
     assert bench.walk().write_checkpoint(target) == {}
     assert {p.name: p.read_bytes() for p in target.iterdir()} == {
-        p.name: p.read_bytes() for p in bench.source.path.iterdir()}
+        p.name: p.read_bytes() for p in bench.source.path.iterdir()
+    }
 
 
 def test_progress_counts_blocks(bench, halve):

@@ -28,7 +28,7 @@ def official(documents, windows, length, seed):
             if len(tokens) > length:
                 break
         i = random.randint(0, len(tokens) - length - 1)
-        drawn.append(tokens[i:i + length])
+        drawn.append(tokens[i : i + length])
     return drawn
 
 
@@ -37,7 +37,7 @@ def test_windows_are_those_of_the_official_codes(windows, length, seed):
     drawn, places = draw_windows(DOCUMENTS, tokenize, windows, length, seed)
     assert drawn.dtype == torch.int64 and drawn.tolist() == official(DOCUMENTS, windows, length, seed)
     for place, window in zip(places, drawn.tolist(), strict=True):
-        assert tokenize(DOCUMENTS[place["document"]])[place["start"]:][:length] == window
+        assert tokenize(DOCUMENTS[place["document"]])[place["start"] :][:length] == window
 
 
 def test_drawing_leaves_the_process_alone():

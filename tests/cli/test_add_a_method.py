@@ -48,8 +48,10 @@ class Followed:
 
 def steps(root: Path) -> list[Step]:
     page = (root / "docs" / "add-a-method.md").read_text(encoding="utf-8")
-    return [Step(text.strip() if kind == "run" else None, file, append, text)
-            for kind, file, append, text in ((m[1], m[2], m[3], m[4]) for m in FENCE.finditer(page))]
+    return [
+        Step(text.strip() if kind == "run" else None, file, append, text)
+        for kind, file, append, text in ((m[1], m[2], m[3], m[4]) for m in FENCE.finditer(page))
+    ]
 
 
 def copied_tree(root: Path, tree: Path) -> Path:
@@ -63,15 +65,26 @@ def copied_tree(root: Path, tree: Path) -> Path:
 
 def files(tree: Path) -> dict[str, str]:
     """Every file but those that running makes, with its hash."""
-    return {str(file.relative_to(tree)): sha256(file) for file in tree.rglob("*")
-            if file.is_file() and not MADE & set(file.relative_to(tree).parts)}
+    return {
+        str(file.relative_to(tree)): sha256(file)
+        for file in tree.rglob("*")
+        if file.is_file() and not MADE & set(file.relative_to(tree).parts)
+    }
 
 
 def run(command: str, tree: Path) -> str:
     """The output of a command of the guide, run as a reader would in ``tree``; it must succeed."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    done = subprocess.run(command, shell=True, cwd=tree, text=True, check=False, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, env={**os.environ, "PATH": path, "PYTHONPATH": str(tree)})
+    done = subprocess.run(
+        command,
+        shell=True,
+        cwd=tree,
+        text=True,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "PATH": path, "PYTHONPATH": str(tree)},
+    )
     assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}"
     return done.stdout
 

@@ -15,15 +15,18 @@ from reprune.plan.plan import build_plan
 @pytest.fixture
 def told(capsys: pytest.CaptureFixture[str]):
     """Runs a command that must succeed; its output."""
+
     def run(*arguments: str) -> str:
         assert main(list(arguments)) == 0
         return capsys.readouterr().out
+
     return run
 
 
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str]):
     """Runs a command that must be refused with exit code 2; its one line."""
+
     def run(*arguments: str) -> str:
         try:
             code = main(list(arguments))
@@ -33,6 +36,7 @@ def refused(capsys: pytest.CaptureFixture[str]):
         assert (code, output.out) == (2, "")
         assert output.err.count("\n") == 1
         return output.err
+
     return run
 
 
@@ -45,8 +49,11 @@ def test_papers_shows_titles_contents_and_commands(told):
 
 def test_papers_shows_every_paper_and_method_once(told, root: Path):
     heads = [line.split()[0] for line in told("papers").splitlines() if line and line[0] not in " A"]
-    assert heads == sorted(folder.name for folder in (root / "papers").iterdir()
-                           if list(folder.glob("paper.yaml")) + list(folder.glob("method.py")))
+    assert heads == sorted(
+        folder.name
+        for folder in (root / "papers").iterdir()
+        if list(folder.glob("paper.yaml")) + list(folder.glob("method.py"))
+    )
 
 
 def test_methods_has_one_line_for_each(told):
@@ -92,21 +99,25 @@ def test_a_skipped_combination_has_its_reason(told, tmp_path: Path, monkeypatch:
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "paper.yaml").write_text(
         "id: odd\ntitle: t\nsummary: s\nexperiments:\n  e:\n    title: t\n    targets: [{pattern: '2:4'}]\n"
-        "    methods: [besa]\n    suites: [perplexity-arena]\n")
+        "    methods: [besa]\n    suites: [perplexity-arena]\n"
+    )
     text = told("show", "odd")
     assert "serves only unstructured targets" in text
     assert any(line.startswith("  besa") and line.endswith("skipped") for line in text.splitlines())
 
 
-@pytest.mark.parametrize("arguments, expected", [
-    (("methods", "wnda"), "did you mean 'wanda'?"),
-    (("show", "bsea"), "did you mean 'besa'?"),
-    (("show", "besa", "--scale", "smok"), "did you mean 'smoke'?"),
-    (("new", "besa"), "exists"),
-    (("compare", "nowhere"), "no file nowhere"),
-    (("shwo",), "invalid choice: 'shwo'"),
-    (("show",), "required: UNIT"),
-])
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        (("methods", "wnda"), "did you mean 'wanda'?"),
+        (("show", "bsea"), "did you mean 'besa'?"),
+        (("show", "besa", "--scale", "smok"), "did you mean 'smoke'?"),
+        (("new", "besa"), "exists"),
+        (("compare", "nowhere"), "no file nowhere"),
+        (("shwo",), "invalid choice: 'shwo'"),
+        (("show",), "required: UNIT"),
+    ],
+)
 def test_a_mistake_is_answered_in_one_line(refused, arguments: tuple[str, ...], expected: str):
     assert expected in refused(*arguments)
 
@@ -123,7 +134,13 @@ def test_commands_do_not_import_torch(root: Path, command: str):
 
 
 def test_a_reader_that_has_enough_is_no_error(root: Path):
-    done = subprocess.run(f"{sys.executable} -c 'import sys; from reprune.cli import main; "
-                          "sys.exit(main([\"methods\"]))' | true", shell=True, cwd=root, capture_output=True,
-                          text=True, check=True)
+    done = subprocess.run(
+        f"{sys.executable} -c 'import sys; from reprune.cli import main; "
+        'sys.exit(main(["methods"]))\' | true',
+        shell=True,
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stderr == ""

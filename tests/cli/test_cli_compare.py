@@ -21,6 +21,7 @@ def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         folder.mkdir(parents=True)
         (folder / "records.csv").write_text(f"{HEADER}r,perplexity,p@1,c4,perplexity,,{value},0.1,ok\n")
         return folder
+
     return write
 
 

@@ -41,10 +41,15 @@ def test_a_missing_input_is_broken(smoke: Plan, capsys: pytest.CaptureFixture[st
 
 
 def test_a_missing_or_old_package_is_broken(smoke: Plan, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(importlib.metadata, "requires",
-                        lambda name: ["no-such-package", "numpy>=99", 'pytest>=99; extra == "dev"'])
+    monkeypatch.setattr(
+        importlib.metadata,
+        "requires",
+        lambda name: ["no-such-package", "numpy>=99", 'pytest>=99; extra == "dev"'],
+    )
     assert [text.split(", needed")[1] if "needed" in text else text for text in broken()] == [
-        "is not installed", " >=99"]
+        "is not installed",
+        " >=99",
+    ]
 
 
 def test_a_configuration_that_cannot_be_used_is_broken(monkeypatch: pytest.MonkeyPatch):

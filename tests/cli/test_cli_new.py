@@ -24,8 +24,15 @@ def stub(tmp_path: Path) -> Path:
 
 def run(root: Path, *command: str, **variables: str) -> str:
     """Output of a command that must succeed."""
-    done = subprocess.run([sys.executable, "-m", *command], cwd=root, text=True, check=False,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, **variables})
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=root,
+        text=True,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **variables},
+    )
     assert done.returncode == 0, done.stdout[-4000:]
     return done.stdout
 
@@ -57,22 +64,52 @@ def test_the_code_is_clean_by_the_project_s_own_rules(stub: Path, root: Path):
 
 
 def test_the_stub_passes_the_conformance_suite_unedited(stub: Path, root: Path):
-    text = run(root, "pytest", "tests/conformance", "-q", "-p", "no:cacheprovider", "-k", "first_try-",
-               REPRUNE_METHODS=str(stub.parent))
+    text = run(
+        root,
+        "pytest",
+        "tests/conformance",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "first_try-",
+        REPRUNE_METHODS=str(stub.parent),
+    )
     assert "failed" not in text and "passed" in text
 
 
 def test_the_workflow_plans_its_table(stub: Path, root: Path):
-    text = run(root, "snakemake", "-n", "--cores", "1", "--nolock", "first_try", "--config", "scale=smoke",
-               f"papers=[papers,{stub.parent}]")
+    text = run(
+        root,
+        "snakemake",
+        "-n",
+        "--cores",
+        "1",
+        "--nolock",
+        "first_try",
+        "--config",
+        "scale=smoke",
+        f"papers=[papers,{stub.parent}]",
+    )
     assert {"tabulate", "first_try"} <= {line.split()[0] for line in text.splitlines() if line.strip()}
 
 
-@pytest.mark.parametrize("name, expected", [
-    ("Wanda2", "small letters"), ("2nd", "small letters"), ("a-b", "small letters"), ("", "small letters"),
-    ("../x", "small letters"), ("class", "small letters"), ("wanda", "already"), ("compress", "rule"),
-    ("besa_ablations", "already"), ("all", "rule"), ("first_try", "exists"),
-])
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("Wanda2", "small letters"),
+        ("2nd", "small letters"),
+        ("a-b", "small letters"),
+        ("", "small letters"),
+        ("../x", "small letters"),
+        ("class", "small letters"),
+        ("wanda", "already"),
+        ("compress", "rule"),
+        ("besa_ablations", "already"),
+        ("all", "rule"),
+        ("first_try", "exists"),
+    ],
+)
 def test_a_name_that_cannot_be_used_is_refused(stub: Path, name: str, expected: str):
     before = sorted(stub.parent.rglob("*"))
     with pytest.raises(Refused, match=expected):

@@ -92,8 +92,13 @@ class Bench:
         return case.method.cls(case.method.cls.Settings(**dict(case.changed)), case.target)
 
     def walk(self, case: Case, place: Path) -> Walk:
-        return Walk(self.dense(case.model), Store(place), {"run": str(case), "code": "", "model": case.model},
-                    torch.float16, BATCH)
+        return Walk(
+            self.dense(case.model),
+            Store(place),
+            {"run": str(case), "code": "", "model": case.model},
+            torch.float16,
+            BATCH,
+        )
 
     def first_block(self, case: Case) -> Block:
         """The dense first block with the inputs and the generator that the method gets."""
@@ -120,10 +125,14 @@ class Bench:
 
 def watched(work: Callable[[Any], None], manners: Manners) -> Callable[[Any], None]:
     """``work`` on a block or a walk, with its behaviour noted in ``manners``."""
+
     def run(subject: Any) -> None:
         state = _random_state()
-        inputs = [x for x in (getattr(subject, "inputs", None), getattr(subject, "dense_inputs", None))
-                  if x is not None]
+        inputs = [
+            x
+            for x in (getattr(subject, "inputs", None), getattr(subject, "dense_inputs", None))
+            if x is not None
+        ]
         before = [x.clone() for x in inputs]
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
@@ -131,6 +140,7 @@ def watched(work: Callable[[Any], None], manners: Manners) -> Callable[[Any], No
         manners.printed += printed.getvalue()
         manners.kept_random_state &= _random_state() == state
         manners.kept_inputs &= all(map(torch.equal, inputs, before))
+
     return run
 
 

@@ -62,10 +62,16 @@ def targets_of(entry: MethodEntry) -> list[Target]:
 
 def _choices(entry: MethodEntry) -> list[Choice]:
     """Settings with declared choices, and switches."""
-    values = {name: field.metadata["choices"] or ((True, False) if isinstance(field.default, bool) else ())
-              for name, field in settings_of(entry.cls).items()}
-    return [Choice(entry, name, value) for name, legal in values.items() for value in legal
-            if value != settings_of(entry.cls)[name].default]
+    values = {
+        name: field.metadata["choices"] or ((True, False) if isinstance(field.default, bool) else ())
+        for name, field in settings_of(entry.cls).items()
+    }
+    return [
+        Choice(entry, name, value)
+        for name, legal in values.items()
+        for value in legal
+        if value != settings_of(entry.cls)[name].default
+    ]
 
 
 METHODS, FAULTS = _load()

@@ -11,6 +11,9 @@ from .bench import Bench
 
 
 @pytest.fixture(scope="session")
-def bench(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Callable[[str], Path],
-          model_entry: Callable[[str], dict]) -> Bench:
+def bench(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_folder: Callable[[str], Path],
+    model_entry: Callable[[str], dict],
+) -> Bench:
     return Bench(tmp_path_factory.mktemp("bench"), tiny_folder, model_entry)

@@ -36,11 +36,17 @@ def error_change(dense: torch.Tensor, after: torch.Tensor, hessian: torch.Tensor
     row = torch.arange(rows).repeat_interleave(columns // size)[both].unsqueeze(1)
     start = (torch.arange(0, rows * columns, size) % columns)[both].unsqueeze(1)
     generator = torch.Generator().manual_seed(0)
-    j, k = (start + torch.multinomial(mask[both].float(), SWAPS, replacement=True, generator=generator)
-            for mask in (kept, ~kept))
+    j, k = (
+        start + torch.multinomial(mask[both].float(), SWAPS, replacement=True, generator=generator)
+        for mask in (kept, ~kept)
+    )
     change = after - dense
     slope = change @ hessian
     out, back = -after[row, j], dense[row, k]
-    effect = (2 * (slope[row, j] * out + slope[row, k] * back) + out.square() * hessian[j, j]
-              + back.square() * hessian[k, k] + 2 * out * back * hessian[j, k])
+    effect = (
+        2 * (slope[row, j] * out + slope[row, k] * back)
+        + out.square() * hessian[j, j]
+        + back.square() * hessian[k, k]
+        + 2 * out * back * hessian[j, k]
+    )
     return (effect.mean() * rows / (slope * change).sum()).item()

@@ -21,15 +21,23 @@ from .cases import CASES, METHODS, MODELS, TARGETS, Case
 from .swaps import better_swaps, error_change
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
+pruning_cases = pytest.mark.parametrize("case", [c for c in CASES if c.target.kind != "none"], ids=str)
+n_of_m_cases = pytest.mark.parametrize("case", [c for c in CASES if c.target.kind == "n:m"], ids=str)
 every_method = pytest.mark.parametrize("entry", METHODS, ids=lambda entry: f"{entry.id}-")
+unstructured_methods = pytest.mark.parametrize(
+    "entry", [e for e in METHODS if "unstructured" in e.cls.kinds], ids=lambda entry: f"{entry.id}-"
+)
 every_model = pytest.mark.parametrize("model", MODELS)
 
 
 def linear_names(bench: Bench, model: str) -> dict[str, int]:
     """The names of all prunable tensors of a model, with their number of rows."""
     skeleton = Skeleton(bench.dense(model))
-    return {f"{skeleton.prefix}.{index}.{name}.weight": layer.out_features
-            for index in range(len(skeleton)) for name, layer in linear_layers(skeleton.block(index)).items()}
+    return {
+        f"{skeleton.prefix}.{index}.{name}.weight": layer.out_features
+        for index in range(len(skeleton))
+        for name, layer in linear_layers(skeleton.block(index)).items()
+    }
 
 
 def zeros(facts: CheckpointFacts) -> int:
@@ -59,10 +67,8 @@ def test_reaches_the_target_to_one_weight_per_row(bench: Bench, case: Case):
     assert abs(zeros(facts) - wanted) <= sum(linear_names(bench, case.model).values())
 
 
-@every_case
+@n_of_m_cases
 def test_n_of_m_holds_in_every_group(bench: Bench, case: Case):
-    if case.target.kind != "n:m":
-        pytest.skip("not an n:m target")
     tensors = bench.compressed(case).tensors()
     for name in linear_names(bench, case.model):
         counts = (tensors[name].view(-1, case.target.m) == 0).sum(dim=1)
@@ -95,12 +101,10 @@ def test_reloaded_checkpoint_gives_equal_logits(bench: Bench, case: Case):
     assert (reloaded(tokens).logits - in_memory(tokens).logits).abs().max() == 0
 
 
-@every_method
+@unstructured_methods
 @every_model
 def test_a_sparser_target_removes_more(bench: Bench, entry: MethodEntry, model: str):
-    if "unstructured" not in entry.cls.kinds:
-        pytest.skip("serves no unstructured targets")
-    cases = [Case(entry, model, Target.unstructured(sparsity)) for sparsity in (0.3, 0.5)]
+    cases = [Case(entry, model, target) for target in (Target.unstructured(0.3), Target.unstructured(0.5))]
     fewer, more = (zeros(measure_checkpoint(bench.compressed(case).folder)) for case in cases)
     assert fewer < more
 
@@ -120,21 +124,18 @@ def test_does_not_change_its_inputs(bench: Bench, case: Case):
     assert bench.compressed(case).manners.kept_inputs
 
 
-@every_case
+@pruning_cases
 def test_no_swap_of_kept_and_pruned_weights_is_an_improvement(bench: Bench, case: Case):
     """By the method's own score where it tells one, else by the error of each layer's output on average."""
-    if case.target.kind == "none":
-        pytest.skip("prunes nothing")
     tensors, block, method = bench.compressed(case).tensors(), bench.first_block(case), bench.method(case)
     prefix = Skeleton(bench.dense(case.model)).prefix
     after = {name: tensors[f"{prefix}.0.{name}.weight"].float() for name in block.linears}
     with torch.no_grad():
-        scores = getattr(method, "own_score", lambda block: None)(block)
+        scores = method.own_score(block)
         hessians = block.statistics(SecondMoment)
-    within = getattr(method, "competes_in", "row")
+    within = method.competes_in
     for name, layer in block.linears.items():
         if scores is not None:
             assert better_swaps(scores[name], after[name] == 0, case.target, within) == 0, name
         else:
             assert error_change(layer.weight, after[name], hessians[name].hessian, case.target) >= 0, name
-

@@ -106,18 +106,21 @@ def entry(cls: type[Method]) -> MethodEntry:
     return MethodEntry(cls.__name__, Path(), cls)
 
 
-@pytest.mark.parametrize("cls, test, target", [
-    (RemovesTooFew, suite.test_reaches_the_target_to_one_weight_per_row, HALF),
-    (Sound, suite.test_n_of_m_holds_in_every_group, TWO_OF_FOUR),
-    (DrawsGlobally, suite.test_two_runs_give_identical_files, HALF),
-    (DrawsGlobally, suite.test_leaves_the_global_random_state_alone, HALF),
-    (Seeds, suite.test_leaves_the_global_random_state_alone, HALF),
-    (Prints, suite.test_prints_nothing, HALF),
-    (ScalesItsInputs, suite.test_does_not_change_its_inputs, HALF),
-    (RemovesTheLargest, suite.test_no_swap_of_kept_and_pruned_weights_is_an_improvement, HALF),
-    (RemovesTheLargest, suite.test_no_swap_of_kept_and_pruned_weights_is_an_improvement, TWO_OF_FOUR),
-    (BelowItsOwnScore, suite.test_no_swap_of_kept_and_pruned_weights_is_an_improvement, HALF),
-])
+@pytest.mark.parametrize(
+    "cls, test, target",
+    [
+        (RemovesTooFew, suite.test_reaches_the_target_to_one_weight_per_row, HALF),
+        (Sound, suite.test_n_of_m_holds_in_every_group, TWO_OF_FOUR),
+        (DrawsGlobally, suite.test_two_runs_give_identical_files, HALF),
+        (DrawsGlobally, suite.test_leaves_the_global_random_state_alone, HALF),
+        (Seeds, suite.test_leaves_the_global_random_state_alone, HALF),
+        (Prints, suite.test_prints_nothing, HALF),
+        (ScalesItsInputs, suite.test_does_not_change_its_inputs, HALF),
+        (RemovesTheLargest, suite.test_no_swap_of_kept_and_pruned_weights_is_an_improvement, HALF),
+        (RemovesTheLargest, suite.test_no_swap_of_kept_and_pruned_weights_is_an_improvement, TWO_OF_FOUR),
+        (BelowItsOwnScore, suite.test_no_swap_of_kept_and_pruned_weights_is_an_improvement, HALF),
+    ],
+)
 def test_a_faulty_method_fails(bench: Bench, cls: type[Method], test: Callable, target: Target):
     case = Case(entry(cls), "tiny-llama-gqa", target)
     with pytest.raises(AssertionError):

@@ -12,8 +12,11 @@ from .cases import CHOICES, MODELS, Case, Choice, targets_of
 
 @pytest.mark.parametrize("choice", CHOICES, ids=str)
 def test_every_choice_of_a_setting_matters(bench: Bench, choice: Choice):
-    assert any(matters(bench, Case(choice.method, model, target), choice)
-               for model in MODELS for target in targets_of(choice.method)), "as the default everywhere"
+    assert any(
+        matters(bench, Case(choice.method, model, target), choice)
+        for model in MODELS
+        for target in targets_of(choice.method)
+    ), "as the default everywhere"
 
 
 def matters(bench: Bench, default: Case, choice: Choice) -> bool:

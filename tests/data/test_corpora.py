@@ -64,12 +64,16 @@ def test_a_hub_data_set_that_cannot_be_had_is_one_line(tmp_path, monkeypatch):
     assert message.endswith("name a mirror folder, or connect to the hub once")
 
 
-@pytest.mark.parametrize(("content", "words"), [
-    (gzip.compress(JSONL.encode())[:-9], "cannot be read by reader 'jsonl': EOFError"),
-    (b"no gzip", "cannot be read by reader 'jsonl': BadGzipFile"),
-    (gzip.compress(b'{"txt": "a"}\n'), "cannot be read by reader 'jsonl': KeyError: 'text'"),
-    (gzip.compress(b'{"text": "a"\n'), "cannot be read by reader 'jsonl': JSONDecodeError"),
-    (gzip.compress(b""), "holds no documents for reader 'jsonl'")])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (gzip.compress(JSONL.encode())[:-9], "cannot be read by reader 'jsonl': EOFError"),
+        (b"no gzip", "cannot be read by reader 'jsonl': BadGzipFile"),
+        (gzip.compress(b'{"txt": "a"}\n'), "cannot be read by reader 'jsonl': KeyError: 'text'"),
+        (gzip.compress(b'{"text": "a"\n'), "cannot be read by reader 'jsonl': JSONDecodeError"),
+        (gzip.compress(b""), "holds no documents for reader 'jsonl'"),
+    ],
+)
 def test_a_mirror_file_that_cannot_be_read_is_named(tmp_path, content, words):
     (tmp_path / "a.jsonl.gz").write_bytes(content)
     with pytest.raises(FetchError) as caught:

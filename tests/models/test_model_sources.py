@@ -37,8 +37,12 @@ def test_a_random_model_comes_from_its_seed_alone(tiny_folder, model_entry, tmp_
     for seed in (1, 2):
         torch.manual_seed(5)
         (tmp_path / str(seed)).mkdir()
-        fetch_model({"random": {"seed": seed, "max_position_embeddings": 256}}, entry["dtype"],
-                    entry["facts"], tmp_path / str(seed))
+        fetch_model(
+            {"random": {"seed": seed, "max_position_embeddings": 256}},
+            entry["dtype"],
+            entry["facts"],
+            tmp_path / str(seed),
+        )
         drawn = torch.rand(1)
         hashes.append(ModelFolder(tmp_path / str(seed)).hash())
     torch.manual_seed(5)
@@ -54,8 +58,10 @@ def test_the_made_tokenizer_reads_any_text_byte_by_byte(tiny_folder):
     assert tokenizer.convert_tokens_to_ids("<|endoftext|>") == 1
 
 
-@pytest.mark.parametrize(("fact", "value", "found"), [
-    ("layers", 4, 3), ("kv_heads", 2, 4), ("head_dim", 8, 16), ("tied_embeddings", True, False)])
+@pytest.mark.parametrize(
+    ("fact", "value", "found"),
+    [("layers", 4, 3), ("kv_heads", 2, 4), ("head_dim", 8, 16), ("tied_embeddings", True, False)],
+)
 def test_contradicting_facts_are_refused(tiny_folder, model_entry, tmp_path, fact, value, found):
     facts = {**model_entry("tiny-llama")["facts"], fact: value, "hidden_size": 65}
     with pytest.raises(FetchError) as caught:

@@ -11,9 +11,18 @@ from reprune.models.skeleton import NoDecoderBlocks, Skeleton, linear_layers
 
 LINEARS = {
     "OPT": {"self_attn.k_proj", "self_attn.v_proj", "self_attn.q_proj", "self_attn.out_proj", "fc1", "fc2"},
-    **dict.fromkeys(["tiny-llama", "tiny-llama-gqa", "Qwen2", "Gemma3"], {
-        "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj",
-        "mlp.up_proj", "mlp.down_proj"}),
+    **dict.fromkeys(
+        ["tiny-llama", "tiny-llama-gqa", "Qwen2", "Gemma3"],
+        {
+            "self_attn.q_proj",
+            "self_attn.k_proj",
+            "self_attn.v_proj",
+            "self_attn.o_proj",
+            "mlp.gate_proj",
+            "mlp.up_proj",
+            "mlp.down_proj",
+        },
+    ),
 }
 
 
@@ -50,8 +59,11 @@ def test_running_block_by_block_is_running_the_model(taken_apart):
     tokens = torch.randint(3, 50, (5, 24), generator=torch.Generator().manual_seed(1))
     states = []
     for block in model.get_submodule(skeleton.prefix):
-        block.register_forward_hook(lambda _, args, output: states.append(
-            (args[0], output[0] if isinstance(output, tuple) else output)))
+        block.register_forward_hook(
+            lambda _, args, output: states.append(
+                (args[0], output[0] if isinstance(output, tuple) else output)
+            )
+        )
     full = model(input_ids=tokens, use_cache=False, output_hidden_states=True)
     hidden, arguments = skeleton.first_inputs(tokens, batch=2)
     assert hidden.shape == (5, 24, skeleton.config.hidden_size) and len(arguments) == len(skeleton)
@@ -69,9 +81,10 @@ def test_captured_arguments_hold_for_any_batch(taken_apart):
     hidden, arguments = skeleton.first_inputs(tokens, batch=3)
     block = skeleton.block(1)
     together = block(hidden, **arguments[1])
-    one_by_one = [block(hidden[i:i + 1], **arguments[1]) for i in range(4)]
-    whole, parts = (together[0], [o[0] for o in one_by_one]) if isinstance(together, tuple) else (
-        together, one_by_one)
+    one_by_one = [block(hidden[i : i + 1], **arguments[1]) for i in range(4)]
+    whole, parts = (
+        (together[0], [o[0] for o in one_by_one]) if isinstance(together, tuple) else (together, one_by_one)
+    )
     torch.testing.assert_close(whole, torch.cat(parts), rtol=1e-5, atol=1e-5)
 
 
@@ -83,10 +96,18 @@ def test_another_set_of_weights_can_be_put_into_a_block(architecture):
     assert not any(t.any() for t in block.state_dict().values())
 
 
-@pytest.mark.parametrize(("config", "message"), [
-    (ResNetConfig(), "ResNetConfig is not a causal language model"),
-    (GPT2Config(vocab_size=50, n_embd=8, n_layer=2, n_head=2, n_positions=16, bos_token_id=0, eos_token_id=1),
-     "GPT2LMHeadModel has no list of decoder blocks with linear layers")])
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (ResNetConfig(), "ResNetConfig is not a causal language model"),
+        (
+            GPT2Config(
+                vocab_size=50, n_embd=8, n_layer=2, n_head=2, n_positions=16, bos_token_id=0, eos_token_id=1
+            ),
+            "GPT2LMHeadModel has no list of decoder blocks with linear layers",
+        ),
+    ],
+)
 def test_a_model_without_decoder_blocks_is_one_line(tmp_path, config, message):
     config.save_pretrained(tmp_path)
     with pytest.raises(NoDecoderBlocks) as caught:

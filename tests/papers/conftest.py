@@ -28,19 +28,29 @@ class _Captured(Exception):
 @pytest.fixture(scope="session")
 def paper() -> Callable[[str], ModuleType]:
     """The module of ``papers/<id>/method.py``."""
+
     def load(paper_id: str) -> ModuleType:
         return sys.modules[load_method(PAPERS / paper_id / "method.py").cls.__module__]
+
     return load
 
 
 @pytest.fixture
 def tiny_block() -> Callable[..., Block]:
     """Builds the first block of a tiny random LLaMA with grouped heads, and its inputs."""
+
     def build(windows: int = 6, length: int = 24, seed: int = 0) -> Block:
         torch.manual_seed(seed)
-        config = LlamaConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-                             num_key_value_heads=2, vocab_size=50, max_position_embeddings=64,
-                             initializer_range=0.3)
+        config = LlamaConfig(
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            vocab_size=50,
+            max_position_embeddings=64,
+            initializer_range=0.3,
+        )
         model = LlamaModel(config).eval()
         # Inputs with correlated features of unequal size, as real activations have.
         mixing = torch.randn(32, 32) * torch.logspace(-1, 1, 32)
@@ -57,6 +67,7 @@ def tiny_block() -> Callable[..., Block]:
         hook.remove()
         linears = {name: layer for name, layer in module.named_modules() if isinstance(layer, nn.Linear)}
         return Block(0, module, linears, inputs, None, arguments, torch.Generator().manual_seed(seed))
+
     return build
 
 
@@ -64,8 +75,9 @@ def tiny_block() -> Callable[..., Block]:
 def toy() -> tuple[torch.Tensor, torch.Tensor]:
     """The worked examples' layer: weight (2, 4) and the six tokens (6, 4) of one window."""
     weight = torch.tensor([[0.5, -0.2, 0.3, -0.9], [0.2, 0.1, -0.4, 0.6]])
-    inputs = torch.tensor([[1, 4, 0, 1], [0, 2, 1, -1], [2, -4, 1, 0], [1, 0, -2, 0.5], [-1, 2, 0, 0],
-                           [0, 4, 1, 1]])
+    inputs = torch.tensor(
+        [[1, 4, 0, 1], [0, 2, 1, -1], [2, -4, 1, 0], [1, 0, -2, 0.5], [-1, 2, 0, 0], [0, 4, 1, 1]]
+    )
     return weight, inputs
 
 
@@ -81,13 +93,24 @@ def toy_block(toy: tuple[torch.Tensor, torch.Tensor]) -> Block:
 
 @pytest.fixture(scope="session")
 def facts() -> ModelFacts:
-    return ModelFacts(architecture="LlamaForCausalLM", layers=2, hidden_size=32, intermediate_size=64,
-                      heads=4, kv_heads=2, head_dim=8, vocab_size=50, tied_embeddings=False,
-                      parameters=20_000)
+    return ModelFacts(
+        architecture="LlamaForCausalLM",
+        layers=2,
+        hidden_size=32,
+        intermediate_size=64,
+        heads=4,
+        kv_heads=2,
+        head_dim=8,
+        vocab_size=50,
+        tied_embeddings=False,
+        parameters=20_000,
+    )
 
 
 @pytest.fixture
 def row_of_eight() -> tuple[torch.Tensor, torch.Tensor]:
     """One row of eight weights and its input norms (Wanda's worked n:m example)."""
-    return (torch.tensor([[0.9, -0.4, 0.35, 0.1, -0.2, 0.15, 0.3, -0.05]]),
-            torch.tensor([1.0, 2, 2, 1, 3, 1, 1, 1]))
+    return (
+        torch.tensor([[0.9, -0.4, 0.35, 0.1, -0.2, 0.15, 0.3, -0.05]]),
+        torch.tensor([1.0, 2, 2, 1, 3, 1, 1, 1]),
+    )

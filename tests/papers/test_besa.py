@@ -56,8 +56,18 @@ def test_worked_order_and_staircase(toy):
 def test_worked_mixture(toy):
     allocation = toy_allocation(toy, THETA)
     layer, beta = allocation.layers[0], allocation.coefficients()
-    expected = [0.174722, 0.174722, 0.220138, 0.255697, 0.174722,
-                0.279481, 0.223949, 0.177747, 0.177747, 0.141076]
+    expected = [
+        0.174722,
+        0.174722,
+        0.220138,
+        0.255697,
+        0.174722,
+        0.279481,
+        0.223949,
+        0.177747,
+        0.177747,
+        0.141076,
+    ]
     assert beta.flatten().tolist() == pytest.approx(expected, abs=1e-6)
     assert (beta @ allocation.grid).tolist() == pytest.approx([0.479756, 0.580753], abs=1e-6)
     assert layer.counts(beta, "count")[1].tolist() == [1, 2]
@@ -69,13 +79,45 @@ def test_worked_mixture(toy):
     assert plain.layers[0].counts(plain.coefficients(), "count")[1].tolist() == [1, 3]
 
 
-@pytest.mark.parametrize(("theta", "error", "loss", "gradient"), [
-    (torch.zeros(2, 5), 0.1943745, 0.1943745,
-     [0.004131, 0.006248, 0.003739, -0.005412, -0.008706, 0.006900, 0.000606, 0.001538, -0.003590,
-      -0.005455]),
-    (THETA, 0.1028712, 0.1211780,
-     [0.014914, 0.007073, 0.001005, -0.003438, -0.015079, 0.004710, 0.004224, -0.001631, -0.012910,
-      -0.013289])])
+@pytest.mark.parametrize(
+    ("theta", "error", "loss", "gradient"),
+    [
+        (
+            torch.zeros(2, 5),
+            0.1943745,
+            0.1943745,
+            [
+                0.004131,
+                0.006248,
+                0.003739,
+                -0.005412,
+                -0.008706,
+                0.006900,
+                0.000606,
+                0.001538,
+                -0.003590,
+                -0.005455,
+            ],
+        ),
+        (
+            THETA,
+            0.1028712,
+            0.1211780,
+            [
+                0.014914,
+                0.007073,
+                0.001005,
+                -0.003438,
+                -0.015079,
+                0.004710,
+                0.004224,
+                -0.001631,
+                -0.012910,
+                -0.013289,
+            ],
+        ),
+    ],
+)
 def test_worked_loss_and_gradient(paper, toy, toy_block, theta, error, loss, gradient):
     allocation = toy_allocation(toy, theta)
     wanted = toy_block.forward(toy_block.inputs).detach()
@@ -89,8 +131,9 @@ def test_worked_loss_and_gradient(paper, toy, toy_block, theta, error, loss, gra
 def test_worked_gradient_of_the_coefficients(toy):
     layer = toy_allocation(toy, torch.zeros(2, 5)).layers[0]
     beta = torch.full((2, 5), 0.2, requires_grad=True)
-    by_mask = torch.tensor([[-0.183007, -0.050196, -0.065882, 0.042353],
-                            [-0.037296, -0.102564, 0.018648, -0.125874]])
+    by_mask = torch.tensor(
+        [[-0.183007, -0.050196, -0.065882, 0.042353], [-0.037296, -0.102564, 0.018648, -0.125874]]
+    )
     MaskedWeight.apply(beta, torch.tensor([2, 2]), layer).backward(by_mask / toy[0])
     expected = [0.256732, 0.299085, 0.248889, 0.065882, 0, 0.247086, 0.121212, 0.139860, 0.037296, 0]
     assert beta.grad.flatten().tolist() == pytest.approx(expected, abs=1e-5)
@@ -164,9 +207,15 @@ def test_mean_prune_probability_is_alpha():
     torch.testing.assert_close(means, (beta @ layer.grid), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("settings", [{"epochs": 0}, {"optimizer": "adamw", "adamw_lr": 0.0},
-                                      {"epochs": 0, "start": "zeros", "exact": False},
-                                      {"epochs": 0, "granularity": "layer", "mask_rule": "threshold"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"epochs": 0},
+        {"optimizer": "adamw", "adamw_lr": 0.0},
+        {"epochs": 0, "start": "zeros", "exact": False},
+        {"epochs": 0, "granularity": "layer", "mask_rule": "threshold"},
+    ],
+)
 def test_frozen_at_half_is_wanda(paper, tiny_block, settings):
     block, reference = tiny_block(), tiny_block()
     build(paper, **settings).prune_block(block)
@@ -176,9 +225,16 @@ def test_frozen_at_half_is_wanda(paper, tiny_block, settings):
         assert torch.equal(pruned(block)[name], mask)
 
 
-@pytest.mark.parametrize("settings", [
-    {}, {"granularity": "layer"}, {"mask_rule": "threshold"}, {"metric": "sparsegpt"},
-    {"optimizer": "adamw", "recon_norm": "frobenius"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"granularity": "layer"},
+        {"mask_rule": "threshold"},
+        {"metric": "sparsegpt"},
+        {"optimizer": "adamw", "recon_norm": "frobenius"},
+    ],
+)
 @pytest.mark.parametrize("sparsity", [0.37, 0.5, 0.7])
 def test_exact_total_and_only_zeros_change(paper, tiny_block, settings, sparsity):
     block, before = tiny_block(), tiny_block()

@@ -43,8 +43,9 @@ def compress(paper, weights: list[list[torch.Tensor]], target: Target, **setting
 
 def random_blocks(ties: bool = False) -> list[list[torch.Tensor]]:
     generator = torch.Generator().manual_seed(1)
-    blocks = [[torch.randn(6, 10, generator=generator), torch.randn(9, 7, generator=generator)]
-              for _ in range(3)]
+    blocks = [
+        [torch.randn(6, 10, generator=generator), torch.randn(9, 7, generator=generator)] for _ in range(3)
+    ]
     return [[(w * 4).round() / 4 for w in block] for block in blocks] if ties else blocks
 
 
@@ -74,7 +75,7 @@ def test_layer_scope_counts_each_layer(paper, sparsity, ties):
     blocks = random_blocks(ties)
     pruned = compress(paper, blocks, Target.unstructured(sparsity))
     for before, after in zip([w for b in blocks for w in b], pruned.split([60, 63] * 3), strict=True):
-        gone = torch.sort(before.abs().flatten(), stable=True).indices[:int(before.numel() * sparsity)]
+        gone = torch.sort(before.abs().flatten(), stable=True).indices[: int(before.numel() * sparsity)]
         expected = before.flatten().clone()
         expected[gone] = 0
         assert torch.equal(after, expected)

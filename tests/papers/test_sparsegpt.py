@@ -32,8 +32,10 @@ def correlated(rows: int, columns: int, seed: int = 0) -> tuple[torch.Tensor, to
     generator = torch.Generator().manual_seed(seed)
     sizes = torch.logspace(-1, 1, columns)[torch.randperm(columns, generator=generator)]
     mixing = torch.randn(columns, columns, generator=generator) * sizes
-    return (torch.randn(rows, columns, generator=generator),
-            torch.randn(4 * columns, columns, generator=generator) @ mixing)
+    return (
+        torch.randn(rows, columns, generator=generator),
+        torch.randn(4 * columns, columns, generator=generator) @ mixing,
+    )
 
 
 def sweep_of_the_paper(weight, hessian, target, blocksize, official):
@@ -57,7 +59,7 @@ def sweep_of_the_paper(weight, hessian, target, blocksize, official):
                 mask[:, group] = lowest_per_row((w[:, group] / diagonal[group]).square(), target.n)
             error = w[:, j] * mask[:, j] / diagonal[j]
             w[:, j] *= ~mask[:, j]
-            w[:, j + 1:] -= torch.outer(error, u[j, j + 1:])
+            w[:, j + 1 :] -= torch.outer(error, u[j, j + 1 :])
             loss += 0.5 * error.square().sum().item()
     return w, loss
 
@@ -67,8 +69,12 @@ def test_worked_hessian_and_factor(toy):
     expected = [[14.36625, -12, 0, 3], [-12, 112.36625, 4, 12], [0, 4, 14.36625, -2], [3, 12, -2, 6.86625]]
     torch.testing.assert_close(damped(hessian), torch.tensor(expected), atol=1e-5, rtol=0)
     factor, damping = inverse_cholesky(hessian, 0.01)
-    expected = [[0.326081, 0.066167, -0.056653, -0.274611], [0, 0.107016, -0.058193, -0.203980],
-                [0, 0, 0.269350, 0.078456], [0, 0, 0, 0.381628]]
+    expected = [
+        [0.326081, 0.066167, -0.056653, -0.274611],
+        [0, 0.107016, -0.058193, -0.203980],
+        [0, 0, 0.269350, 0.078456],
+        [0, 0, 0, 0.381628],
+    ]
     torch.testing.assert_close(factor, torch.tensor(expected), atol=1e-5, rtol=0)
     assert damping == 0.01
     scores = (toy[0] / factor.diagonal()).square()
@@ -76,9 +82,13 @@ def test_worked_hessian_and_factor(toy):
     assert scores.flatten().tolist() == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize(("blocksize", "expected", "loss"), [
-    (128, [0, -0.301458, 0, -0.591609, 0, 0, 0, 0.978664], 3.313281),
-    (2, [0, -0.301458, 0, 0, 0, 0, 0, 0.978664], 4.514877)])
+@pytest.mark.parametrize(
+    ("blocksize", "expected", "loss"),
+    [
+        (128, [0, -0.301458, 0, -0.591609, 0, 0, 0, 0.978664], 3.313281),
+        (2, [0, -0.301458, 0, 0, 0, 0, 0, 0.978664], 4.514877),
+    ],
+)
 def test_worked_half_official(paper, toy, blocksize, expected, loss):
     factor, _ = inverse_cholesky(hessian_of(toy[1]), 0.01)
     pruned, found = paper("sparsegpt").sweep(toy[0], factor, HALF, blocksize, official=True)

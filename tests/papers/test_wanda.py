@@ -84,7 +84,7 @@ def test_statistics_come_from_the_dense_block(paper, tiny_block):
     build(paper).prune_block(block)
     for name, layer in dense.linears.items():
         scores = paper("wanda").wanda_scores(layer.weight, norms[name].norms)
-        gone = torch.sort(scores, dim=1, stable=True).indices[:, :layer.in_features // 2]
+        gone = torch.sort(scores, dim=1, stable=True).indices[:, : layer.in_features // 2]
         expected = layer.weight.detach().clone().scatter_(1, gone, 0.0)
         assert torch.equal(block.linears[name].weight, expected)
 

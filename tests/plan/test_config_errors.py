@@ -6,72 +6,141 @@ import pytest
 from small_project import MINI, PAPER
 
 IN_PAPER = {  # what is wrong: old text, new text, line and message
-    "method": ("magnitude,", "magnitud,",
-               ":10: unknown method 'magnitud'; did you mean 'magnitude'? known: dense, magnitude, wanda"),
+    "method": (
+        "magnitude,",
+        "magnitud,",
+        ":10: unknown method 'magnitud'; did you mean 'magnitude'? known: dense, magnitude, wanda",
+    ),
     "paper id": ("id: mini", "id: mino", ":1: id is 'mino', the folder is 'mini'"),
     "model": ("[tiny-llama]", "[tiny-lama]", ":7: unknown model 'tiny-lama'; did you mean 'tiny-llama'?"),
-    "protocol": ("[perplexity-wanda]", "[perplexity-wand]",
-                 ":11: unknown protocol 'perplexity-wand'; did you mean 'perplexity-wanda'?"),
-    "task": ("[perplexity-wanda]", "[{protocol: perplexity-wanda, tasks: [wikitext]}]",
-             ":11: protocol 'perplexity-wanda' has no task 'wikitext'; did you mean 'wikitext2'?"),
-    "symbol": ("targets: [{sparsity: 0.5}]", "targets: $sweeps",
-               ":9: targets is '$sweeps', which the scale does not define; did you mean 'sweep'?"),
-    "setting": ("wanda]", "{method: wanda, settings: {metrics: wanda}}]",
-                ":10: method 'wanda' has no setting 'metrics'; did you mean 'metric'?"),
-    "no settings": ("[dense,", "[{method: dense, settings: {a: 1}},",
-                    ":10: method 'dense' has no settings, found 'a'"),
-    "choice": ("wanda]", "{method: wanda, settings: {metric: wandas}}]",
-               ":10: setting 'metric' of 'wanda' is 'wandas'; expected did you mean 'wanda'?"),
-    "type": ("wanda]", "{method: wanda, settings: {metric: 3}}]",
-             ":10: setting 'metric' of 'wanda' is 3; expected a value of type str"),
-    "pattern": ("{sparsity: 0.5}", "{pattern: '4:2'}",
-                ":9: pattern is '4:2'; expected n:m with 0 < n < m"),
-    "key of an experiment": ("    seeds:", "    seed:",
-                             ":8: unknown key 'seed' in experiments.main; did you mean 'seeds'?"),
-    "key of a method": ("wanda]", "{method: wanda, setings: {}}]",
-                        ":10: unknown key 'setings' in experiments.main.methods.2; did you mean 'settings'?"),
-    "key of a paper": ("summary: For", "venu: ICLR\nsummary: For",
-                       ":3: unknown key 'venu' in top level; did you mean 'venue'?"),
-    "key twice": ("summary: For tests.", "summary: For tests.\ntitle: Again",
-                  ":4: key 'title' is written twice"),
+    "protocol": (
+        "[perplexity-wanda]",
+        "[perplexity-wand]",
+        ":11: unknown protocol 'perplexity-wand'; did you mean 'perplexity-wanda'?",
+    ),
+    "task": (
+        "[perplexity-wanda]",
+        "[{protocol: perplexity-wanda, tasks: [wikitext]}]",
+        ":11: protocol 'perplexity-wanda' has no task 'wikitext'; did you mean 'wikitext2'?",
+    ),
+    "symbol": (
+        "targets: [{sparsity: 0.5}]",
+        "targets: $sweeps",
+        ":9: targets is '$sweeps', which the scale does not define; did you mean 'sweep'?",
+    ),
+    "setting": (
+        "wanda]",
+        "{method: wanda, settings: {metrics: wanda}}]",
+        ":10: method 'wanda' has no setting 'metrics'; did you mean 'metric'?",
+    ),
+    "no settings": (
+        "[dense,",
+        "[{method: dense, settings: {a: 1}},",
+        ":10: method 'dense' has no settings, found 'a'",
+    ),
+    "choice": (
+        "wanda]",
+        "{method: wanda, settings: {metric: wandas}}]",
+        ":10: setting 'metric' of 'wanda' is 'wandas'; expected did you mean 'wanda'?",
+    ),
+    "type": (
+        "wanda]",
+        "{method: wanda, settings: {metric: 3}}]",
+        ":10: setting 'metric' of 'wanda' is 3; expected a value of type str",
+    ),
+    "pattern": ("{sparsity: 0.5}", "{pattern: '4:2'}", ":9: pattern is '4:2'; expected n:m with 0 < n < m"),
+    "key of an experiment": (
+        "    seeds:",
+        "    seed:",
+        ":8: unknown key 'seed' in experiments.main; did you mean 'seeds'?",
+    ),
+    "key of a method": (
+        "wanda]",
+        "{method: wanda, setings: {}}]",
+        ":10: unknown key 'setings' in experiments.main.methods.2; did you mean 'settings'?",
+    ),
+    "key of a paper": (
+        "summary: For",
+        "venu: ICLR\nsummary: For",
+        ":3: unknown key 'venu' in top level; did you mean 'venue'?",
+    ),
+    "key twice": (
+        "summary: For tests.",
+        "summary: For tests.\ntitle: Again",
+        ":4: key 'title' is written twice",
+    ),
     "methods": ("[dense, magnitude, wanda]", "every", ":10: experiments.main.methods: 'every' is not "),
     "broken YAML": ("[tiny-llama]", "[tiny-llama", ":8: not YAML: "),
-    "long calibration": ("wanda]", "{method: wanda, calibration: {length: 257}}]",
-                         ":10: calibration windows of 257 tokens are longer than the context of tiny-llama"),
-    "corpus": ("wanda]", "{method: wanda, calibration: {corpus: c5-train}}]",
-               ":10: unknown corpus 'c5-train'; did you mean 'c4-train'?"),
-    "sampler": ("wanda]", "{method: wanda, calibration: {sampler: crop}}]",
-                ":10: experiments.main.methods.2.calibration.sampler is 'crop'; "),
+    "long calibration": (
+        "wanda]",
+        "{method: wanda, calibration: {length: 257}}]",
+        ":10: calibration windows of 257 tokens are longer than the context of tiny-llama",
+    ),
+    "corpus": (
+        "wanda]",
+        "{method: wanda, calibration: {corpus: c5-train}}]",
+        ":10: unknown corpus 'c5-train'; did you mean 'c4-train'?",
+    ),
+    "sampler": (
+        "wanda]",
+        "{method: wanda, calibration: {sampler: crop}}]",
+        ":10: experiments.main.methods.2.calibration.sampler is 'crop'; ",
+    ),
     "kind of a claim": (
-        "experiments:", "claims:\n- {id: c, statement: s, source: t, checks: [{kind: lesser, "
-        "experiment: main}]}\nexperiments:", ":5: unknown kind 'lesser'; did you mean 'less'?"),
-    "experiment of a plot": (
-        "experiments:", "plots: [{id: p, kind: allocation, title: t, experiment: mein, method: W}]\n"
         "experiments:",
-        ":4: unknown experiment 'mein'; did you mean 'main'?"),
+        "claims:\n- {id: c, statement: s, source: t, checks: [{kind: lesser, "
+        "experiment: main}]}\nexperiments:",
+        ":5: unknown kind 'lesser'; did you mean 'less'?",
+    ),
+    "experiment of a plot": (
+        "experiments:",
+        "plots: [{id: p, kind: allocation, title: t, experiment: mein, method: W}]\nexperiments:",
+        ":4: unknown experiment 'mein'; did you mean 'main'?",
+    ),
     "key of a table": (
-        "experiments:", "tables: [{id: p, title: t, experiment: main, suite: perplexity, protocol: p, "
-        "tasks: [c4]}]\nexperiments:", ":4: missing key 'metric'"),
+        "experiments:",
+        "tables: [{id: p, title: t, experiment: main, suite: perplexity, protocol: p, "
+        "tasks: [c4]}]\nexperiments:",
+        ":4: missing key 'metric'",
+    ),
 }
 ELSEWHERE = {  # what is wrong: file, old text, new text, message; {line} is the last line of the new text
     "key of a protocol": (
-        "config/protocols/perplexity-wanda.yaml", "version: 1", "version: 1\nwindws: 3",
-        ":{line}: unknown key 'windws' in top level; did you mean 'windows'?"),
+        "config/protocols/perplexity-wanda.yaml",
+        "version: 1",
+        "version: 1\nwindws: 3",
+        ":{line}: unknown key 'windws' in top level; did you mean 'windows'?",
+    ),
     "protocol of a scale": (
-        "config/scales/smoke.yaml", "perplexity-wanda:", "perplexity-wandas:",
-        ":{line}: unknown protocol 'perplexity-wandas'; did you mean 'perplexity-wanda'?"),
+        "config/scales/smoke.yaml",
+        "perplexity-wanda:",
+        "perplexity-wandas:",
+        ":{line}: unknown protocol 'perplexity-wandas'; did you mean 'perplexity-wanda'?",
+    ),
     "corpus of a scale": (
-        "config/scales/smoke.yaml", "c4-train: made-train", "c4-trian: made-train",
-        ":{line}: unknown corpus 'c4-trian'; did you mean 'c4-train'?"),
+        "config/scales/smoke.yaml",
+        "c4-train: made-train",
+        "c4-trian: made-train",
+        ":{line}: unknown corpus 'c4-trian'; did you mean 'c4-train'?",
+    ),
     "stand-in of a scale": (
-        "config/scales/smoke.yaml", "wikitext2-test: made-test", "wikitext2-test: made-tests",
-        ":{line}: unknown corpus 'made-tests'; did you mean 'made-test'?"),
+        "config/scales/smoke.yaml",
+        "wikitext2-test: made-test",
+        "wikitext2-test: made-tests",
+        ":{line}: unknown corpus 'made-tests'; did you mean 'made-test'?",
+    ),
     "method file": (
-        "papers/wanda/method.py", "class Wanda(BlockMethod)", "class Wanda",
-        "method.py: expected one subclass of BlockMethod or ModelMethod, found 0"),
+        "papers/wanda/method.py",
+        "class Wanda(BlockMethod)",
+        "class Wanda",
+        "method.py: expected one subclass of BlockMethod or ModelMethod, found 0",
+    ),
     "method file that fails": (
-        "papers/wanda/method.py", "masks = ", "masks = nothing",
-        "method.py: cannot be imported: NameError: "),
+        "papers/wanda/method.py",
+        "masks = ",
+        "masks = nothing",
+        "method.py: cannot be imported: NameError: ",
+    ),
 }
 
 
@@ -109,16 +178,22 @@ def test_a_sparsity_is_a_number_between_zero_and_one(project, value):
 
 @pytest.mark.parametrize("value", ["0", "-1", ".nan", ".inf", "true", "ten"])
 def test_a_setting_keeps_its_bounds(project, value):
-    project.edit("papers/wanda/method.py", "class Settings:",
-                 "class Settings:\n    step: float = setting(0.1, 'step', minimum=0.01)")
+    project.edit(
+        "papers/wanda/method.py",
+        "class Settings:",
+        "class Settings:\n    step: float = setting(0.1, 'step', minimum=0.01)",
+    )
     project.edit(PAPER, "wanda]", f"{{method: wanda, settings: {{step: {value}}}}}]")
     (line,) = project.complaints()
     assert line.startswith(f"{PAPER}:10: setting 'step' of 'wanda' is ")
 
 
 def test_a_whole_number_is_a_number_with_a_point(project):
-    project.edit("papers/wanda/method.py", "class Settings:",
-                 "class Settings:\n    step: float = setting(0.1, 'step', minimum=0.01)")
+    project.edit(
+        "papers/wanda/method.py",
+        "class Settings:",
+        "class Settings:\n    step: float = setting(0.1, 'step', minimum=0.01)",
+    )
     project.edit(PAPER, "wanda]", "{method: wanda, settings: {step: 2}}]")
     whole = set(project.plan().runs)
     project.edit(PAPER, "step: 2", "step: 2.0")
@@ -127,14 +202,19 @@ def test_a_whole_number_is_a_number_with_a_point(project):
 
 def test_a_misspelt_scale_names_the_nearest(project):
     assert project.complaints(scale="smok") == [
-        "scale: unknown scale 'smok'; did you mean 'smoke'? known: full, local, paper, smoke"]
+        "scale: unknown scale 'smok'; did you mean 'smoke'? known: full, local, paper, smoke"
+    ]
 
 
-@pytest.mark.parametrize(("config", "message"), [
-    ({"mirror": "/no/such/folder"}, "mirror: /no/such/folder is not a folder"),
-    ({"papers": ["papers", "elsewhere"]}, "papers: no folder elsewhere"),
-    ({"thread": 2}, "unknown key 'thread' in top level; did you mean 'threads'?"),
-    ({"threads": 0}, "threads: 0 is less than the minimum of 1")])
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"mirror": "/no/such/folder"}, "mirror: /no/such/folder is not a folder"),
+        ({"papers": ["papers", "elsewhere"]}, "papers: no folder elsewhere"),
+        ({"thread": 2}, "unknown key 'thread' in top level; did you mean 'threads'?"),
+        ({"threads": 0}, "threads: 0 is less than the minimum of 1"),
+    ],
+)
 def test_a_wrong_choice_of_the_user_is_one_line(project, config, message):
     (line,) = project.complaints(**config)
     assert message in line
@@ -149,27 +229,44 @@ def test_a_method_that_two_folders_define_is_refused(project):
 def test_a_paper_that_two_folders_define_is_refused(project):
     project.write("mine/mini/paper.yaml", MINI)
     assert project.complaints(papers=["papers", "mine"]) == [
-        "mine/mini/paper.yaml:1: another folder has a paper 'mini' already"]
+        "mine/mini/paper.yaml:1: another folder has a paper 'mini' already"
+    ]
 
 
 def test_a_corpus_that_no_source_of_the_scale_has_is_refused(project):
     project.edit("config/scales/smoke.yaml", "corpora: ", "sources: [hub]\ncorpora: ")
     project.edit("config/scales/smoke.yaml", "  c4-train: made-train\n", "")
-    project.edit("config/data.yaml", "    hub: {path: allenai/c4, data_files: "
-                 "en/c4-train.00000-of-01024.json.gz, column: text, fit: equal}\n", "")
+    project.edit(
+        "config/data.yaml",
+        "    hub: {path: allenai/c4, data_files: "
+        "en/c4-train.00000-of-01024.json.gz, column: text, fit: equal}\n",
+        "",
+    )
     project.edit(PAPER, "wanda]", "{method: wanda, calibration: {corpus: c4-train}}]")
     (line,) = project.complaints()
-    assert line == (f"{PAPER}:10: corpus 'c4-train' has none of the scale's sources, hub; add one to "
-                    "config/data.yaml")
+    assert line == (
+        f"{PAPER}:10: corpus 'c4-train' has none of the scale's sources, hub; add one to config/data.yaml"
+    )
 
 
 def test_all_mistakes_are_shown_at_once(project):
     """In one paper: four; beside another paper that is no paper, and a mirror that is not there."""
-    text = MINI.replace("tiny-llama", "tiny-lama, tiny-llama").replace("0.5", "1.5").replace(
-        "magnitude,", "magnitud,").replace("perplexity-wanda", "perplexity-wand")
+    text = (
+        MINI.replace("tiny-llama", "tiny-lama, tiny-llama")
+        .replace("0.5", "1.5")
+        .replace("magnitude,", "magnitud,")
+        .replace("perplexity-wanda", "perplexity-wand")
+    )
     project.write(PAPER, text)
     project.write("papers/second/paper.yaml", "id: second\ntitle: 3\n")
     lines = project.complaints(mirror="/no/such/folder")
-    wanted = ["'tiny-lama'", "sparsity is 1.5", "'magnitud'", "'perplexity-wand'", "summary", "title: 3",
-              "/no/such/folder"]
+    wanted = [
+        "'tiny-lama'",
+        "sparsity is 1.5",
+        "'magnitud'",
+        "'perplexity-wand'",
+        "summary",
+        "title: 3",
+        "/no/such/folder",
+    ]
     assert [sum(word in line for line in lines) for word in wanted] == [1] * len(wanted), lines

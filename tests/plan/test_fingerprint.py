@@ -37,20 +37,26 @@ def code(root, tmp_path, monkeypatch):
             stages = [file.stem for file in (tmp_path / "reprune" / "stages").glob("[a-z]*.py")]
             methods = sorted((tmp_path / "papers").glob("*/method.py"))
             return {stage: jobs.stage_code.__wrapped__(stage) for stage in stages if stage != "job"} | {
-                f"method {file.parent.name}": jobs.method_code.__wrapped__(file) for file in methods}
+                f"method {file.parent.name}": jobs.method_code.__wrapped__(file) for file in methods
+            }
 
         def changed(self, before):
             after = self.prints()
             return {name for name in before if before[name] != after[name]}
+
     return Code()
 
 
-@pytest.mark.parametrize(("old", "new"), [
-    ("    n, _, m =", "    # why\n\n    n, _, m ="),
-    ('"""Targets and method settings as', '"""Other words for'),
-    ("kind: Any) -> Any:\n    return", 'kind: Any) -> Any:\n    """New."""\n    return'),
-    ("def _convert(value: Any, kind: Any)", "def _convert(\n        value: Any,\n        kind: Any)"),
-    ("def _convert(value: Any", "\n\n\ndef _convert(value: Any")])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("    n, _, m =", "    # why\n\n    n, _, m ="),
+        ('"""Targets and method settings as', '"""Other words for'),
+        ("kind: Any) -> Any:\n    return", 'kind: Any) -> Any:\n    """New."""\n    return'),
+        ("def _convert(value: Any, kind: Any)", "def _convert(\n        value: Any,\n        kind: Any)"),
+        ("def _convert(value: Any", "\n\n\ndef _convert(value: Any"),
+    ],
+)
 def test_comments_docstrings_and_layout_leave_it(code, old, new):
     before = fingerprint("reprune.plan.settings")
     code.edit("reprune/plan/settings.py", old, new)

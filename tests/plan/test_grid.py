@@ -41,17 +41,24 @@ def test_threads_paths_titles_and_the_name_of_the_scale_change_no_identity(proje
 
 def test_a_new_setting_with_its_default_changes_no_identity_and_another_value_does(project, experiment):
     before = set(project.plan().runs)
-    project.edit(WANDA, "class Settings:", "class Settings:\n    extra: int = setting(3, \"new\")")
+    project.edit(WANDA, "class Settings:", 'class Settings:\n    extra: int = setting(3, "new")')
     assert set(project.plan().runs) == before
     assert set(experiment(methods="[dense, magnitude, {method: wanda, settings: {extra: 3}}]").runs) == before
     changed = set(experiment(methods="[dense, magnitude, {method: wanda, settings: {extra: 4}}]").runs)
     assert len(changed - before) == len(before - changed) == 2
 
 
-@pytest.mark.parametrize("keys", [{"targets": "[{sparsity: 0.51}]"}, {"targets": "[{pattern: '2:4'}]"},
-                                  {"models": "[tiny-llama-gqa]"}, {"seeds": "[2, 3]"},
-                                  {"methods": "[{method: wanda, settings: {group: layer}}]"},
-                                  {"methods": "[{method: wanda, calibration: {windows: 4}}]"}])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"targets": "[{sparsity: 0.51}]"},
+        {"targets": "[{pattern: '2:4'}]"},
+        {"models": "[tiny-llama-gqa]"},
+        {"seeds": "[2, 3]"},
+        {"methods": "[{method: wanda, settings: {group: layer}}]"},
+        {"methods": "[{method: wanda, calibration: {windows: 4}}]"},
+    ],
+)
 def test_whatever_can_change_a_number_changes_the_identity(experiment, keys):
     before = set(experiment(methods="[wanda]").runs)
     assert len(before) == 2 and not before & set(experiment(**{"methods": "[wanda]", **keys}).runs)
@@ -79,7 +86,11 @@ def test_tasks_of_one_protocol_asked_for_twice_are_joined(project):
 def test_methods_without_calibration_run_once_whatever_the_seeds(project):
     plan = project.plan()
     assert [(row.method, row.seed) for row in rows(plan)] == [
-        ("dense", 0), ("magnitude", 0), ("wanda", 0), ("wanda", 1)]
+        ("dense", 0),
+        ("magnitude", 0),
+        ("wanda", 0),
+        ("wanda", 1),
+    ]
     assert [c.seed for c in plan.calibrations.values()] == [0, 1]
     assert [run.calibration is None for run in plan.runs.values()] == [True, True, False, False]
 
@@ -90,14 +101,17 @@ def test_dense_has_one_row_whatever_the_targets(experiment):
 
 
 def test_what_a_method_cannot_do_is_a_row_with_reason_and_nearest_target(experiment):
-    plan = experiment(targets="[{pattern: '2:4'}, {pattern: '3:7'}, {sparsity: 0.5}]",
-                      methods="[{method: magnitude, settings: {scope: model}}, magnitude]")
+    plan = experiment(
+        targets="[{pattern: '2:4'}, {pattern: '3:7'}, {sparsity: 0.5}]",
+        methods="[{method: magnitude, settings: {scope: model}}, magnitude]",
+    )
     skipped = {(row.target.label, row.settings.get("scope")): row for row in rows(plan) if row.reason}
     assert set(skipped) == {("2:4", "model"), ("3:7", "model"), ("3:7", None)}
     assert all(row.run is None for row in skipped.values())
     assert skipped["2:4", "model"].reason.endswith("; nearest: 50%")
-    assert skipped["3:7", None].reason == ("3:7 needs input widths divisible by 7, llama has a layer with 64 "
-                                           "inputs; nearest: 4:8")
+    assert skipped["3:7", None].reason == (
+        "3:7 needs input widths divisible by 7, llama has a layer with 64 inputs; nearest: 4:8"
+    )
     assert len(plan.runs) == 3
 
 
@@ -107,11 +121,13 @@ def test_every_method_is_found_by_itself(experiment):
 
 def test_job_parameters_are_text_that_the_order_of_keys_cannot_change(project):
     first = Jobs(project.plan())
-    project.edit("papers/mini/paper.yaml", "wanda]",
-                 "{method: wanda, settings: {group: layer, metric: magnitude}}]")
+    project.edit(
+        "papers/mini/paper.yaml", "wanda]", "{method: wanda, settings: {group: layer, metric: magnitude}}]"
+    )
     forward = Jobs(project.plan())
-    project.edit("papers/mini/paper.yaml", "{group: layer, metric: magnitude}",
-                 "{metric: magnitude, group: layer}")
+    project.edit(
+        "papers/mini/paper.yaml", "{group: layer, metric: magnitude}", "{metric: magnitude, group: layer}"
+    )
     backward = Jobs(project.plan())
     runs = list(forward.plan.runs)
     assert runs == list(backward.plan.runs) != list(first.plan.runs)

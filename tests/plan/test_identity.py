@@ -12,8 +12,12 @@ from reprune.plan.identity import canonical, digest, identify, stream_seed, with
 def test_order_of_keys_does_not_count_and_every_value_does():
     content = {"a": {"x": 1, "y": [1, 2]}, "b": 0.5}
     assert digest(content) == digest({"b": 0.5, "a": {"y": [1, 2], "x": 1}})
-    others = [{"a": {"x": 1, "y": [2, 1]}, "b": 0.5}, {"a": {"x": 1, "y": [1, 2]}, "b": 0.6},
-              {"a": {"x": 1, "y": [1, 2]}, "b": None}, {"a": {"x": 1, "y": [1, 2]}}]
+    others = [
+        {"a": {"x": 1, "y": [2, 1]}, "b": 0.5},
+        {"a": {"x": 1, "y": [1, 2]}, "b": 0.6},
+        {"a": {"x": 1, "y": [1, 2]}, "b": None},
+        {"a": {"x": 1, "y": [1, 2]}},
+    ]
     assert len({digest(c) for c in [content, *others]}) == 5
 
 
@@ -32,7 +36,7 @@ def test_names_are_readable_and_stay_the_same():
 def test_streams_differ_by_every_part_and_fit_a_generator():
     seeds = {stream_seed(run, "block", index) for run in ("a", "b") for index in range(50)}
     assert len(seeds) == 100
-    assert all(0 <= seed < 2 ** 63 for seed in seeds)
+    assert all(0 <= seed < 2**63 for seed in seeds)
 
 
 def test_defaults_leave_no_trace():

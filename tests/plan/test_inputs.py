@@ -19,6 +19,7 @@ def local(project):
 
     def corpora(**config):
         return {c.name: c for c in project.plan(**config).corpora.values()}
+
     return corpora
 
 
@@ -74,18 +75,25 @@ def test_a_mirror_may_hold_hub_models_and_a_model_may_be_a_folder(project, tmp_p
     models = tmp_path / "mirror" / "models"
     models.mkdir(parents=True)
     (models / "huggyllama--llama-7b").symlink_to(tiny_folder())
-    project.edit("config/models.yaml", "source: {random: {seed: 2, max_position_embeddings: 256}}",
-                 f"source: {{folder: {tiny_folder('tiny-llama-gqa')}}}")
+    project.edit(
+        "config/models.yaml",
+        "source: {random: {seed: 2, max_position_embeddings: 256}}",
+        f"source: {{folder: {tiny_folder('tiny-llama-gqa')}}}",
+    )
     project.edit("papers/mini/paper.yaml", "[tiny-llama]", "[llama-7b, tiny-llama-gqa]")
     plan = project.plan(mirror=str(tmp_path / "mirror"))
     assert plan.missing == []
     found = {m.name: (m.label, plan.inputs.model_folder(m)) for m in plan.models.values()}
     assert found == {
         "llama-7b": ("mirror:models/huggyllama--llama-7b", models / "huggyllama--llama-7b"),
-        "tiny-llama-gqa": (f"folder:{tiny_folder('tiny-llama-gqa').name}", tiny_folder("tiny-llama-gqa"))}
+        "tiny-llama-gqa": (f"folder:{tiny_folder('tiny-llama-gqa').name}", tiny_folder("tiny-llama-gqa")),
+    }
 
 
 def test_a_model_folder_that_is_not_there_is_missing(project):
-    project.edit("config/models.yaml", "source: {random: {seed: 1, max_position_embeddings: 256}}",
-                 "source: {folder: /no/model}")
+    project.edit(
+        "config/models.yaml",
+        "source: {random: {seed: 1, max_position_embeddings: 256}}",
+        "source: {folder: /no/model}",
+    )
     assert project.plan().missing == ["tiny-llama: /no/model has no config.json"]

@@ -38,10 +38,19 @@ def test_the_paper_scale_offline_names_what_it_lacks_and_each_source(cached_noth
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     plan = build_plan({"scale": "paper"})
     assert {line.split(":")[0] for line in plan.missing} == {
-        "c4-train", "c4-validation", "wikitext2-test", "ptb-test", "llama-7b", "llama-13b", "llama-2-7b",
-        "llama-2-13b"}
-    assert ("wikitext2-test: no mirror folder is named; hub data set Salesforce/wikitext is not in the hub "
-            "cache and the hub is offline") in plan.missing
+        "c4-train",
+        "c4-validation",
+        "wikitext2-test",
+        "ptb-test",
+        "llama-7b",
+        "llama-13b",
+        "llama-2-7b",
+        "llama-2-13b",
+    }
+    assert (
+        "wikitext2-test: no mirror folder is named; hub data set Salesforce/wikitext is not in the hub "
+        "cache and the hub is offline"
+    ) in plan.missing
 
 
 def test_the_paper_scale_never_takes_a_stand_in(cached_nothing, monkeypatch):

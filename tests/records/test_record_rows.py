@@ -24,7 +24,10 @@ def test_a_record_has_the_documented_columns_and_nulls():
     row = record(run_id="a", value=1.5, status="ok")
     assert list(row) == [name.strip() for name in DOCUMENTED.split(",")] == list(COLUMNS)
     assert {name: value for name, value in row.items() if value is not None} == {
-        "run_id": "a", "value": 1.5, "status": "ok"}
+        "run_id": "a",
+        "value": 1.5,
+        "status": "ok",
+    }
 
 
 def test_a_record_refuses_unknown_columns_and_statuses():
@@ -64,5 +67,7 @@ def test_progress_speaks_every_ten_seconds_and_foresees_the_rest():
     say = Progress("compress", "blocks", log, clock=lambda: next(times))
     for done in (1, 3, 4, 6):
         say(done, 12)
-    assert log.getvalue().splitlines() == ["compress: 3/12 blocks, 12 s, about 36 s left",
-                                           "compress: 6/12 blocks, 24 s, about 24 s left"]
+    assert log.getvalue().splitlines() == [
+        "compress: 3/12 blocks, 12 s, about 36 s left",
+        "compress: 6/12 blocks, 24 s, about 24 s left",
+    ]

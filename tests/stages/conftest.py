@@ -25,35 +25,54 @@ class Workbench:
         self.plan, self.jobs, self.log = plan, Jobs(plan), io.StringIO()
 
     def stage(self, name: str, params: str, inputs: dict[str, Any], outputs: dict[str, Path]) -> None:
-        job = Job(json.loads(params), {k: str(v) if isinstance(v, Path) else v for k, v in inputs.items()},
-                  outputs, 1, self.log)
+        job = Job(
+            json.loads(params),
+            {k: str(v) if isinstance(v, Path) else v for k, v in inputs.items()},
+            outputs,
+            1,
+            self.log,
+        )
         importlib.import_module(f"reprune.stages.{name}").run(job)
 
     def run(self, method: str, **wanted: Any) -> Run:
-        return next(run for run in self.plan.runs.values() if run.method.id == method
-                    and all(getattr(run, key) == value for key, value in wanted.items()))
+        return next(
+            run
+            for run in self.plan.runs.values()
+            if run.method.id == method and all(getattr(run, key) == value for key, value in wanted.items())
+        )
 
     def corpus(self, corpus_id: str) -> Path:
         file = paths.CORPORA / f"{corpus_id}.parquet"
         if not file.exists():
-            self.stage("fetch", self.jobs.corpus(corpus_id), {},
-                       {"documents": file, "facts": file.with_suffix(".json")})
+            self.stage(
+                "fetch",
+                self.jobs.corpus(corpus_id),
+                {},
+                {"documents": file, "facts": file.with_suffix(".json")},
+            )
         return file
 
     def model(self, model_id: str) -> Path:
         folder = paths.MODELS / model_id
         if not folder.exists():
-            self.stage("fetch", self.jobs.model(model_id), {},
-                       {"folder": folder, "facts": paths.MODELS / f"{model_id}.json"})
+            self.stage(
+                "fetch",
+                self.jobs.model(model_id),
+                {},
+                {"folder": folder, "facts": paths.MODELS / f"{model_id}.json"},
+            )
         return folder
 
     def calibration(self, run: Run) -> Path:
         drawn = run.calibration
         file = paths.CALIBRATION / f"{drawn.id}.safetensors"
         if not file.exists():
-            self.stage("calibrate", self.jobs.calibration(drawn.id),
-                       {"documents": self.corpus(drawn.corpus.id), "model": self.model(run.model.id)},
-                       {"windows": file, "facts": file.with_suffix(".json")})
+            self.stage(
+                "calibrate",
+                self.jobs.calibration(drawn.id),
+                {"documents": self.corpus(drawn.corpus.id), "model": self.model(run.model.id)},
+                {"windows": file, "facts": file.with_suffix(".json")},
+            )
         return file
 
     def compress(self, run: Run) -> Path:
@@ -61,8 +80,12 @@ class Workbench:
         inputs = {"model": self.model(run.model.id), "model_facts": paths.MODELS / f"{run.model.id}.json"}
         if run.calibration:
             inputs["calibration"] = self.calibration(run)
-        self.stage("compress", self.jobs.compress(run.id), inputs,
-                   {"checkpoint": folder, "facts": folder.with_suffix(".json")})
+        self.stage(
+            "compress",
+            self.jobs.compress(run.id),
+            inputs,
+            {"checkpoint": folder, "facts": folder.with_suffix(".json")},
+        )
         return folder
 
     def evaluate(self, run: Run, **changed: Any) -> Path:
@@ -75,18 +98,34 @@ class Workbench:
                 self.corpus(corpus)
         output = paths.RUNS / run.id / f"evaluation-{run.evaluation}.json"
         params = json.dumps({**json.loads(self.jobs.evaluate(run.id)), **changed})
-        self.stage("evaluate", params, {"checkpoint": checkpoint, "facts": checkpoint.with_suffix(".json"),
-                                        "model": self.model(run.model.id)}, {"evaluation": output})
+        self.stage(
+            "evaluate",
+            params,
+            {
+                "checkpoint": checkpoint,
+                "facts": checkpoint.with_suffix(".json"),
+                "model": self.model(run.model.id),
+            },
+            {"evaluation": output},
+        )
         return output
 
     def collect(self, unit: str, runs: list[Run]) -> Path:
         folder = paths.unit_folder(self.plan.out, unit)
         facts = [str(paths.RUNS / run.id / "checkpoint.json") for run in runs]
         evaluations = [str(paths.RUNS / run.id / f"evaluation-{run.evaluation}.json") for run in runs]
-        self.stage("collect", self.jobs.collect(unit), {"evaluations": evaluations, "facts": facts}, {
-            "records": folder / "records.parquet", "csv": folder / "records.csv",
-            "per_item": folder / "items.parquet", "layers": folder / "layers.parquet",
-            "unit": folder / "unit.json"})
+        self.stage(
+            "collect",
+            self.jobs.collect(unit),
+            {"evaluations": evaluations, "facts": facts},
+            {
+                "records": folder / "records.parquet",
+                "csv": folder / "records.csv",
+                "per_item": folder / "items.parquet",
+                "layers": folder / "layers.parquet",
+                "unit": folder / "unit.json",
+            },
+        )
         return folder
 
 

@@ -116,8 +116,14 @@ def test_a_run_without_evaluation_is_an_error_or_a_hole_with_its_reason(bench):
     note.write_text('{"status": "oom", "reason": "not enough memory"}')
     holes = pd.read_parquet(bench(partial=True).collect("mini", runs[:1]) / "records.parquet")
     assert dict(zip(holes.run_id, holes.status, strict=True)) == {
-        runs[0].id: "ok", runs[1].id: "oom", runs[2].id: "failed", runs[3].id: "failed"}
+        runs[0].id: "ok",
+        runs[1].id: "oom",
+        runs[2].id: "failed",
+        runs[3].id: "failed",
+    }
     reasons = dict(zip(holes.run_id, holes.reason, strict=True))
     assert pd.isna(reasons.pop(runs[0].id)) and reasons == {
-        runs[1].id: "not enough memory", runs[2].id: "not computed yet",
-        runs[3].id: "not computed yet"}
+        runs[1].id: "not enough memory",
+        runs[2].id: "not computed yet",
+        runs[3].id: "not computed yet",
+    }

@@ -25,6 +25,7 @@ def measured(project, bench):
 @pytest.fixture
 def calls(monkeypatch):
     """Counts perplexity measurements; ``fail_at`` makes one fail, ``losses`` replaces what they give."""
+
     class Calls:
         count, fail_at, losses = 0, None, None
 
@@ -40,24 +41,33 @@ def calls(monkeypatch):
 
 
 def values(file):
-    return [(r["protocol"], r["task"], r["metric"], r["value"], r["stderr"], r["n"])
-            for r in json.loads(file.read_text())["records"]]
+    return [
+        (r["protocol"], r["task"], r["metric"], r["value"], r["stderr"], r["n"])
+        for r in json.loads(file.read_text())["records"]
+    ]
 
 
 def test_a_record_says_all_there_is_to_say(measured):
     run = measured.run("wanda", seed=1)
     content = json.loads(measured.evaluate(run).read_text())
     assert sorted((r["suite"], r["task"]) for r in content["records"]) == [
-        ("block_error", "c4"), ("perplexity", "c4"), ("perplexity", "ptb"), ("perplexity", "wikitext2")]
+        ("block_error", "c4"),
+        ("perplexity", "c4"),
+        ("perplexity", "ptb"),
+        ("perplexity", "wikitext2"),
+    ]
     for row in content["records"]:
         assert tuple(row) == COLUMNS
-        assert [name for name, value in row.items() if value is None] == [
-            "recovery", "variant", "reason"] + ["commit", "dirty"] * (row["commit"] is None)
+        assert [name for name, value in row.items() if value is None] == ["recovery", "variant", "reason"] + [
+            "commit",
+            "dirty",
+        ] * (row["commit"] is None)
         assert (row["run_id"], row["seed"], row["calibration"]) == (run.id, 1, run.calibration.id)
         assert (row["status"], row["data_source"], row["higher_is_better"]) == ("ok", "made", False)
         assert 0.49 < row["ratio_achieved"] < 0.51 and row["papers"] == '["mini"]'
     assert {tuple(item) for item in content["items"]} == {
-        ("run_id", "protocol", "task", "metric", "item", "part", "value")} and len(ITEM_COLUMNS) == 7
+        ("run_id", "protocol", "task", "metric", "item", "part", "value")
+    } and len(ITEM_COLUMNS) == 7
 
 
 def test_values_are_those_of_their_items(measured):
@@ -108,8 +118,9 @@ def test_another_suite_measures_only_that_suite(project, bench, calls):
 def test_a_damaged_store_entry_is_measured_again(measured, calls, capsys):
     run = measured.run("magnitude")
     first = values(measured.evaluate(run))
-    damaged = next(file for file in Path("results/.store").rglob("result.json")
-                   if '"perplexity"' in file.read_text())
+    damaged = next(
+        file for file in Path("results/.store").rglob("result.json") if '"perplexity"' in file.read_text()
+    )
     damaged.write_text(damaged.read_text().replace('"value": ', '"value": 1', 1))
     assert values(measured.evaluate(run)) == first and calls.count == 4
     assert "result.json is damaged; it is rebuilt" in capsys.readouterr().err

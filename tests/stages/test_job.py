@@ -22,20 +22,40 @@ from reprune.stages.job import THREAD_VARIABLES, JobError, explain, limit_thread
 
 MEMORY = ("oom", "not enough memory; lower batch_size in the scale file, or run fewer jobs at once")
 DISK = ("failed", "no space left on the disk; free some and run again, finished work is kept")
-OWN = (FetchError, CalibrationError, ProtocolError, ModelFolderError, NoDecoderBlocks, MethodFault,
-       MethodFileError, JobError)
+OWN = (
+    FetchError,
+    CalibrationError,
+    ProtocolError,
+    ModelFolderError,
+    NoDecoderBlocks,
+    MethodFault,
+    MethodFileError,
+    JobError,
+)
 
 
-@pytest.mark.parametrize(("error", "expected"), [
-    (MemoryError(), MEMORY),
-    (RuntimeError("[enforce fail at alloc_cpu.cpp:1] . DefaultCPUAllocator: can't allocate memory: you tried "
-                  "to allocate 8000000000000 bytes."), MEMORY),
-    (OSError(errno.ENOSPC, "No space left on device"), DISK),
-    (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), DISK),
-    (OSError(errno.EACCES, "Permission denied"), ("failed", "PermissionError: [Errno 13] Permission denied")),
-    (ValueError("first\nsecond"), ("failed", "ValueError: first")),
-    (ValueError(), ("failed", "ValueError: ")),
-    *((kind("what and how to mend it"), ("failed", "what and how to mend it")) for kind in OWN)])
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), MEMORY),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:1] . DefaultCPUAllocator: can't allocate memory: you tried "
+                "to allocate 8000000000000 bytes."
+            ),
+            MEMORY,
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), DISK),
+        (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), DISK),
+        (
+            OSError(errno.EACCES, "Permission denied"),
+            ("failed", "PermissionError: [Errno 13] Permission denied"),
+        ),
+        (ValueError("first\nsecond"), ("failed", "ValueError: first")),
+        (ValueError(), ("failed", "ValueError: ")),
+        *((kind("what and how to mend it"), ("failed", "what and how to mend it")) for kind in OWN),
+    ],
+)
 def test_every_error_is_one_line(error, expected):
     assert explain(error) == expected
 
@@ -58,8 +78,13 @@ def snakemake(tmp_path, monkeypatch):
         monkeypatch.setenv(name, "1")
     params = {"label": "wanda 50%", "failure": str(tmp_path / "runs" / "failure.json")}
     return SimpleNamespace(
-        threads=1, params=SimpleNamespace(job=json.dumps(params)), input={"a": "b"},
-        output={"c": str(tmp_path / "d")}, log=[str(tmp_path / "logs" / "x.log")], stage=stage)
+        threads=1,
+        params=SimpleNamespace(job=json.dumps(params)),
+        input={"a": "b"},
+        output={"c": str(tmp_path / "d")},
+        log=[str(tmp_path / "logs" / "x.log")],
+        stage=stage,
+    )
 
 
 def test_a_failure_is_one_line_with_its_log_and_a_note_for_the_tables(snakemake, tmp_path, capsys):
