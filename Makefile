@@ -4,14 +4,15 @@ SCALE  ?= local
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+OUT    := $(SCALE)$(if $(REPRUNE_MIRROR),-mirror)
 RUN    := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: tables test lint compare clean
+.PHONY: tables test lint compare reference clean
 
 tables: $(READY)
 	@$(RUN) snakemake --cores all --config scale=$(SCALE) \
 	 || { $(RUN) snakemake --cores all --config scale=$(SCALE) partial=true; exit 1; }
-	@echo "Report: results/$(SCALE)$(if $(REPRUNE_MIRROR),-mirror)/report.html"
+	@echo "Report: results/$(OUT)/report.html"
 
 test: $(READY)
 	@$(RUN) python -m pytest $(TESTS)
@@ -23,7 +24,15 @@ lint: $(READY)
 	@$(RUN) snakemake --lint
 
 compare: $(READY)
-	@$(RUN) reprune compare results/$(SCALE)/records.csv results/reference/$(SCALE)/records.csv
+	@$(RUN) reprune compare results/$(OUT)/records.csv results/reference/$(OUT)/records.csv
+
+# The small outputs of a run, kept in the repository for comparison; no rule reads them.
+reference:
+	rm -rf results/reference/$(OUT)
+	mkdir -p results/reference/$(OUT)
+	cp results/$(OUT)/records.csv results/$(OUT)/report.txt results/$(OUT)/report.html results/reference/$(OUT)/
+	cd results/$(OUT) && tar -cf - --exclude='.*' $$(find * -name tables -o -name plots -o -name claims.json) \
+	  | tar -xf - -C ../reference/$(OUT)
 
 $(READY): envs/requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Reprune needs Python 3.11 or newer: make PYTHON=python3.11")'

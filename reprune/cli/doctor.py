@@ -21,6 +21,7 @@ from reprune.stages.job import THREAD_VARIABLES
 
 FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 WEIGHT_BYTES = 2  # checkpoints are kept in 16 bits
+WORKING_GB = 0.5  # packages, progress and files being written
 
 
 @dataclass(frozen=True)
@@ -138,16 +139,14 @@ def _memory(plan: Plan) -> Finding:
 
 def _disk(plan: Plan) -> Finding:
     free = shutil.disk_usage(ROOT).free / 1e9
-    needed = (
-        sum(
-            run.model.facts.parameters * WEIGHT_BYTES
-            for run in plan.runs_of(plan.default_units)
-            if not (ROOT / paths.RUNS / run.id / "checkpoint").is_dir()
-        )
-        / 1e9
+    checkpoints = sum(
+        run.model.facts.parameters * WEIGHT_BYTES
+        for run in plan.runs_of(plan.default_units)
+        if not (ROOT / paths.RUNS / run.id / "checkpoint").is_dir()
     )
+    needed = WORKING_GB + checkpoints / 1e9
     return Finding(
-        "disk", f"{free:.1f} GB free; checkpoints still to be made take {needed:.1f} GB", broken=free < needed
+        "disk", f"{free:.1f} GB free; what is still to be made takes {needed:.1f} GB", broken=free < needed
     )
 
 

@@ -34,9 +34,9 @@ def compress_flops(run: Run) -> float:
 def evaluate_flops(run: Run) -> float:
     """Operations of a run's evaluation: one forward pass with logits over every scored token."""
     facts = run.model.facts
-    head = facts.vocab_size * facts.hidden_size if facts.tied_embeddings else 0
+    looked_up = 0 if facts.tied_embeddings else facts.vocab_size * facts.hidden_size
     tokens = sum(suite.tokens * len(suite.content["tasks"]) for suite in run.suites.values())
-    return 2.0 * (facts.parameters if facts.tied_embeddings else facts.parameters + head) * tokens
+    return 2.0 * (facts.parameters - looked_up) * tokens
 
 
 def estimate(plan: Plan, runs: list[Run], root: Path) -> Estimate:

@@ -27,7 +27,8 @@ class Seen:
 class Halve(BlockMethod):
     """Zeroes the lower half of each layer but v_proj, by score and chance; notes what it was handed.
 
-    ``stop_at`` raises in that block, ``fault`` is called with each block after pruning.
+    What stays of down_proj is scaled, so that rounding to the checkpoint's dtype matters. ``stop_at``
+    raises in that block, ``fault`` is called with each block after pruning.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Halve(BlockMethod):
                 chance = torch.rand(layer.weight.shape, generator=block.generator)
                 scores = layer.weight.abs() * (0.5 + chance) * (1 + block.inputs.abs().mean())
                 layer.weight[scores < scores.median()] = 0
+                layer.weight.mul_(1.003 if name == "mlp.down_proj" else 1)
                 block.report[name] = {"kept": float((layer.weight != 0).sum())}
         if self.fault:
             self.fault(block)

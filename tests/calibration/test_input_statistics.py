@@ -88,6 +88,14 @@ def test_statistics_leave_the_block_as_it_was(block):
     assert not any(layer._forward_pre_hooks for layer in block.linears.values())
 
 
+def test_the_last_layers_output_is_not_computed_for_statistics(block):
+    """It runs once, in the pass that finds out who shares inputs, and not again for the five windows."""
+    ran = []
+    block.linears["mlp.down_proj"].register_forward_hook(lambda *_: ran.append(1))
+    block.statistics(SquaredNorms)
+    assert len(ran) == 1
+
+
 def test_statistics_are_of_the_present_weights(block):
     dense = block.statistics(SquaredNorms)["mlp.down_proj"].mean
     with torch.no_grad():

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from reprune.evaluation.perplexity import summarise, window_losses
 
@@ -26,9 +27,37 @@ def by_definition(model, windows):
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 def test_a_random_models_perplexity_is_the_definitions(tiny_model, windows, name, batch_size):
     model = tiny_model(name)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(20)  # sure of itself, as trained models are: rounding of logits shows
     losses, expected = window_losses(model, windows, batch_size), by_definition(model, windows)
     assert losses == pytest.approx(expected, rel=1e-5)
     assert summarise(losses).value == pytest.approx(math.exp(sum(expected) / 5), rel=1e-5)
+
+
+@pytest.mark.parametrize("length", [64, 65, 150])
+def test_logits_computed_some_positions_at_a_time_score_every_token(tiny_model, length):
+    tokens = torch.randint(2, 258, (2, length), generator=torch.Generator().manual_seed(4))
+    model = tiny_model()
+    assert window_losses(model, tokens, 2) == pytest.approx(by_definition(model, tokens), rel=1e-5)
+
+
+def test_a_head_that_caps_its_logits_is_not_taken_for_a_plain_one():
+    config = Gemma2Config(
+        vocab_size=64,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        final_logit_softcapping=0.05,
+    )
+    model = Gemma2ForCausalLM(config).eval()
+    tokens = torch.randint(2, 64, (2, 70), generator=torch.Generator().manual_seed(5))
+    losses = window_losses(model, tokens, 1)
+    assert losses == pytest.approx(by_definition(model, tokens), rel=1e-5)
+    config.final_logit_softcapping = None
+    assert losses != pytest.approx(by_definition(model, tokens), rel=1e-5)
 
 
 def test_a_uniform_model_is_as_perplexed_as_its_vocabulary_is_large(tiny_model, windows):

@@ -75,10 +75,17 @@ def test_one_method_is_the_code_of_its_own_runs_only(code):
     assert code.changed(before) == {"method wanda"}
 
 
-def test_a_module_that_a_method_file_imports_lazily_counts_for_that_method(code):
+def test_what_a_method_file_imports_lazily_counts_for_that_method(code):
     before = code.prints()
     code.append("papers/besa/masking.py", "\nEXTRA = 1\n")
     assert code.changed(before) == {"method besa"}
+    before = code.prints()
+    code.append("reprune/surgery/masks.py", "\nEXTRA = 1\n")
+    assert (
+        {"method wanda", "method magnitude"}
+        <= code.changed(before)
+        <= {f"method {name}" for name in ("besa", "magnitude", "sparsegpt", "wanda")}
+    )
 
 
 def test_what_is_imported_by_what_is_imported_counts(code):

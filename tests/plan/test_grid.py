@@ -51,7 +51,7 @@ def test_a_new_setting_with_its_default_changes_no_identity_and_another_value_do
 @pytest.mark.parametrize(
     "keys",
     [
-        {"targets": "[{sparsity: 0.51}]"},
+        {"targets": "[{sparsity: 0.501}]"},
         {"targets": "[{pattern: '2:4'}]"},
         {"models": "[tiny-llama-gqa]"},
         {"seeds": "[2, 3]"},
@@ -83,8 +83,10 @@ def test_tasks_of_one_protocol_asked_for_twice_are_joined(project):
     assert set(suite.content["tasks"]) == set(suite.corpora) == {"ptb", "c4"}
 
 
-def test_methods_without_calibration_run_once_whatever_the_seeds(project):
-    plan = project.plan()
+def test_methods_without_calibration_run_once_whatever_the_seeds(experiment):
+    uncalibrated = set(experiment(methods="[dense, magnitude]", seeds="[7]").runs)
+    plan = experiment()
+    assert len(uncalibrated) == 2 and uncalibrated < set(plan.runs)
     assert [(row.method, row.seed) for row in rows(plan)] == [
         ("dense", 0),
         ("magnitude", 0),
@@ -93,6 +95,11 @@ def test_methods_without_calibration_run_once_whatever_the_seeds(project):
     ]
     assert [c.seed for c in plan.calibrations.values()] == [0, 1]
     assert [run.calibration is None for run in plan.runs.values()] == [True, True, False, False]
+
+
+def test_each_model_draws_windows_by_its_own_tokenizer(experiment):
+    plan = experiment(models="[tiny-llama, tiny-llama-gqa]", methods="[wanda]", seeds="[0]")
+    assert sorted(c.model.name for c in plan.calibrations.values()) == ["tiny-llama", "tiny-llama-gqa"]
 
 
 def test_dense_has_one_row_whatever_the_targets(experiment):

@@ -41,6 +41,14 @@ def test_a_success_replaces_all_of_what_was_there(tmp_path, folder):
     assert names(tmp_path / "a") == ["new"] if folder else (tmp_path / "a").read_text() == "new"
 
 
+def test_who_reads_while_a_file_is_replaced_reads_the_old_one(tmp_path):
+    write_text(tmp_path / "a.txt", "old")
+    with (tmp_path / "a.txt").open() as reader:
+        write_text(tmp_path / "a.txt", "new")
+        assert reader.read() == "old"
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     write_text(tmp_path / "a.txt", "old")
 

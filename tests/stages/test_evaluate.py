@@ -94,6 +94,12 @@ def test_a_task_that_fails_keeps_those_before_it(measured, calls):
     assert values(measured.evaluate(run)) == resumed
 
 
+def test_each_checkpoint_is_measured_for_itself(bench):
+    made = bench()
+    found = [values(made.evaluate(run)) for run in made.plan.runs.values()]
+    assert len({str(value) for value in found}) == len(made.plan.runs) == 4
+
+
 def test_a_finished_task_is_measured_again_only_if_something_differs(measured, calls):
     run = measured.run("magnitude")
     first = values(measured.evaluate(run))
