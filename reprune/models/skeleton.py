@@ -6,6 +6,7 @@ model hands to its blocks is recorded by letting its own forward run over record
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from typing import Any
 
@@ -118,10 +119,8 @@ class Skeleton:
     @staticmethod
     def _run(shell: nn.Module, tokens: torch.Tensor, calls: list) -> list[tuple[torch.Tensor, dict]]:
         calls.clear()
-        try:
+        with contextlib.suppress(_Captured):  # raised by the last recorder: all is known by then
             shell(input_ids=tokens, use_cache=False)
-        except _Captured:
-            pass
         return list(calls)
 
     def _shell(self) -> nn.Module:

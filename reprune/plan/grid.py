@@ -108,6 +108,7 @@ class Grid:
             if experiment["methods"] != "all"
             else sorted(self.methods, key=lambda m: (m != "dense", m))
         )
+        self._check_labels(paper, at, entries)
         rows = []
         for model in models:
             suites = self._suites(paper, at, experiment, model)
@@ -118,6 +119,17 @@ class Grid:
                     spec, where, model, targets, calibration, seeds, suites, paper.data["id"]
                 )
         return rows
+
+    def _check_labels(self, paper: Source, at: tuple, entries: list) -> None:
+        """Rows of one label are one method's seeds to every table, so two methods must not share one."""
+        labels: set[str] = set()
+        for i, spec in enumerate(entries):
+            label = spec if isinstance(spec, str) else spec.get("label", spec["method"])
+            if label in labels:
+                self.problems.add(
+                    paper.where(*at, "methods", i), f"label '{label}' is used twice; give one a `label`"
+                )
+            labels.add(label)
 
     def _value(self, paper: Source, at: tuple, experiment: dict, key: str, default: str) -> Any:
         value = experiment.get(key, default)

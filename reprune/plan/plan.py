@@ -77,7 +77,7 @@ def build_plan(config: dict[str, Any], root: Path = ROOT) -> Plan:
     folders = [Path(p) if Path(p).is_absolute() else root / p for p in settings["papers"]]
     methods = _methods(folders, problems)
     if not problems.lines:
-        _check_scale(scale, protocols, sources["data"], problems)
+        _check_names(scale, protocols, sources, problems)
     usable = not problems.lines  # a wrong paper does not keep the others from being checked
     papers = _papers(folders, problems)
     if not usable:
@@ -132,15 +132,23 @@ def _scale(name: str, root: Path, problems: Problems) -> Source:
     return scale
 
 
-def _check_scale(scale: Source, protocols: dict[str, Source], data: Source, problems: Problems) -> None:
-    """A scale changes protocols and corpora by name; a misspelt name would silently change nothing."""
-    corpora = scale.data.get("corpora", {})
-    named = [("protocols", name, "protocol", name, protocols) for name in scale.data.get("protocols", {})]
-    for name, stand_in in corpora.items():
-        named += [("corpora", name, "corpus", wanted, data.data["corpora"]) for wanted in (name, stand_in)]
-    for key, name, what, wanted, known in named:
+def _check_names(
+    scale: Source, protocols: dict[str, Source], sources: dict[str, Source], problems: Problems
+) -> None:
+    """A scale refers to much by name; a misspelt name would silently change nothing."""
+    models, corpora = sources["models"].data, sources["data"].data["corpora"]
+    values = scale.data["values"]
+    named = [(("protocols", name), "protocol", name, protocols) for name in scale.data.get("protocols", {})]
+    for name, stand_in in scale.data.get("corpora", {}).items():
+        named += [(("corpora", name), "corpus", wanted, corpora) for wanted in (name, stand_in)]
+    named += [(("values", "models", i), "model", name, models) for i, name in enumerate(values["models"])]
+    named += [(("values", "calibration", "corpus"), "corpus", values["calibration"]["corpus"], corpora)]
+    for keys, what, wanted, known in named:
         if wanted not in known:
-            problems.add(scale.where(key, name), f"unknown {what} '{wanted}'; {nearest(wanted, known)}")
+            problems.add(scale.where(*keys), f"unknown {what} '{wanted}'; {nearest(wanted, known)}")
+    for file, protocol in protocols.items():
+        if protocol.data["name"] != file:
+            problems.add(protocol.where("name"), f"name is '{protocol.data['name']}', the file is '{file}'")
 
 
 def _methods(folders: list[Path], problems: Problems) -> dict[str, MethodEntry]:

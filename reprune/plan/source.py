@@ -33,18 +33,18 @@ class Source:
 
 def read_source(path: Path, problems: Problems, schema: str | None = None) -> Source | None:
     """Read and validate a YAML file; None (with a problem noted) if it cannot be used at all."""
+    lines: dict[tuple, int] = {}
     try:
         node = yaml.compose(path.read_text(encoding="utf-8"), Loader=_loader())
+        data = _construct(node, (), lines, problems, path) if node is not None else {}
     except FileNotFoundError:
         problems.add(display_path(path), "file not found")
         return None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f":{mark.line + 1}" if mark else ""
         problems.add(display_path(path) + place, f"not YAML: {getattr(error, 'problem', error)}")
         return None
-    lines: dict[tuple, int] = {}
-    data = _construct(node, (), lines, problems, path) if node is not None else {}
     source = Source(path, data, lines)
     return source if schema is None or validate(source, schema, problems) else None
 
@@ -75,7 +75,14 @@ _CONSTRUCTOR = yaml.SafeLoader("")
 
 
 def _scalar(node: yaml.Node) -> Any:
-    return _CONSTRUCTOR.construct_object(node)
+    if not isinstance(node, yaml.ScalarNode):
+        raise yaml.MarkedYAMLError(problem="a key must be a single word", problem_mark=node.start_mark)
+    try:
+        return _CONSTRUCTOR.construct_object(node)
+    except ValueError as error:  # what looks like a date and is none
+        raise yaml.MarkedYAMLError(
+            problem=f"'{node.value}': {error}", problem_mark=node.start_mark
+        ) from error
 
 
 @cache

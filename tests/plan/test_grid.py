@@ -110,7 +110,7 @@ def test_dense_has_one_row_whatever_the_targets(experiment):
 def test_what_a_method_cannot_do_is_a_row_with_reason_and_nearest_target(experiment):
     plan = experiment(
         targets="[{pattern: '2:4'}, {pattern: '3:7'}, {sparsity: 0.5}]",
-        methods="[{method: magnitude, settings: {scope: model}}, magnitude]",
+        methods="[{method: magnitude, label: whole, settings: {scope: model}}, magnitude]",
     )
     skipped = {(row.target.label, row.settings.get("scope")): row for row in rows(plan) if row.reason}
     assert set(skipped) == {("2:4", "model"), ("3:7", "model"), ("3:7", None)}
