@@ -7,12 +7,15 @@ READY  := $(VENV)/.ready
 OUT    := $(SCALE)$(if $(REPRUNE_MIRROR),-mirror)
 RUN    := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: tables test lint compare reference clean
+.PHONY: tables inputs test lint compare reference clean
 
 tables: $(READY)
 	@$(RUN) snakemake --cores all --config scale=$(SCALE) \
 	 || { $(RUN) snakemake --cores all --config scale=$(SCALE) partial=true; exit 1; }
 	@echo "Report: results/$(OUT)/report.html"
+
+inputs: $(READY)
+	@$(RUN) snakemake --cores all --config scale=$(SCALE) --until draw_calibration
 
 test: $(READY)
 	@$(RUN) python -m pytest $(TESTS)

@@ -12,9 +12,16 @@ from torch import nn
 
 def lowest_per_row(scores: torch.Tensor, count: int | torch.Tensor) -> torch.Tensor:
     """The ``count`` lowest scores of each row; ``count`` is one number or (rows,) numbers."""
-    ranks = ascending_ranks(scores)
-    limit = count.unsqueeze(1) if torch.is_tensor(count) else count
-    return ranks < limit
+    if torch.is_tensor(count):
+        return ascending_ranks(scores) < count.unsqueeze(1)
+    if count == 0:
+        return torch.zeros_like(scores, dtype=torch.bool)
+    # Selecting costs a third of sorting; only rows with ties at the threshold need their order.
+    mask = scores <= scores.kthvalue(count, dim=1, keepdim=True).values
+    tied = mask.sum(dim=1) > count
+    if tied.any():
+        mask[tied] = ascending_ranks(scores[tied]) < count
+    return mask
 
 
 def lowest_overall(scores: torch.Tensor, count: int) -> torch.Tensor:
