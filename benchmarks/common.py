@@ -9,17 +9,22 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from reprune.plan.paths import CALIBRATION, MODELS
 from reprune.plan.plan import Plan, build_plan
 from reprune.stages.job import limit_threads
 
 
-def arguments(description: str) -> argparse.Namespace:
-    """Parse the common options and hold all thread pools to ``--threads``."""
+def arguments(
+    description: str, threads: int = 1, more: dict[str, dict[str, Any]] | None = None
+) -> argparse.Namespace:
+    """Parse the common options and ``more``, and hold all thread pools to ``--threads``."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=threads)
     parser.add_argument("--scale", default="local")
+    for name, option in (more or {}).items():
+        parser.add_argument(name, **option)
     options = parser.parse_args()
     limit_threads(options.threads)
     import torch

@@ -31,7 +31,7 @@ def main() -> None:
         for dtype in (torch.float32, torch.bfloat16)
     }
     print(f"{run.model.title}, {options.threads} thread(s); `auto` means {evaluation_dtype('auto')} here")
-    suite = next(s for s in run.suites.values() if s.suite == "perplexity")
+    suite = next(s for s in run.suites if s.suite == "perplexity")
     for task, spec in suite.content["tasks"].items():
         windows = evaluation_windows(
             read_corpus(CORPORA / f"{spec['corpus']}.parquet"),

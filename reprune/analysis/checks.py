@@ -32,18 +32,38 @@ def _quantity(metric: str) -> str:
     return "log-perplexity" if metric == "perplexity" else metric_noun(metric)
 
 
-def _difference(check: Check, low: str, high: str) -> Question:
+def _difference(check: Check, low: str, high: str, threshold: float = 0.0) -> Question:
     """How much the second row exceeds the first; of log-perplexity for perplexity."""
-    return Question(f"{_quantity(check['metric'])} of {high} minus {low}", lambda m: m[:, 1, 0] - m[:, 0, 0])
+    what = f"{_quantity(check['metric'])} of {high} minus {low}"
+    return Question(what, lambda m: m[:, 1, 0] - m[:, 0, 0], threshold)
 
 
 def less(unit: Unit, check: Check) -> list[Part]:
     """``left`` has the lower metric than ``right``, on every task."""
-    groups = matched_rows(unit, check, [check["left"], check["right"]])
+    return _ordered(unit, check, check["left"], check["right"])
+
+
+def greater(unit: Unit, check: Check) -> list[Part]:
+    """``left`` has the higher metric than ``right``, on every task."""
+    return _ordered(unit, check, check["right"], check["left"])
+
+
+def not_less(unit: Unit, check: Check) -> list[Part]:
+    """``left`` is at most ``margin`` below ``right``, on every task: a test of non-inferiority.
+
+    Holds where the whole interval of left minus right lies above -``margin``, fails where it lies below.
+    The 95 % interval makes it a one-sided test at 2.5 %, as in ICH E9, section 3.3.2. ``margin`` is in the
+    unit of a difference (percentage points of accuracy) and is chosen before the results are seen.
+    """
+    return _ordered(unit, check, check["right"], check["left"], -check["margin"])
+
+
+def _ordered(unit: Unit, check: Check, low: str, high: str, threshold: float = 0.0) -> list[Part]:
+    """The row ``high`` exceeds the row ``low`` by more than ``threshold``, on every task."""
     return [
         part
-        for rows in groups
-        for part in over_tasks(unit, check, rows, _difference(check, rows[0].label, rows[1].label))
+        for rows in matched_rows(unit, check, [low, high])
+        for part in over_tasks(unit, check, rows, _difference(check, rows[0].label, rows[1].label, threshold))
     ]
 
 
@@ -201,5 +221,16 @@ def _costlier(unit: Unit, check: Check, pair: tuple[Row, Row]) -> Part:
 
 KINDS: dict[str, Callable[[Unit, Check], list[Part]]] = {
     function.__name__: function
-    for function in (less, closer, increasing, spread, near_target, depth_less, rises_with_depth, cost_order)
+    for function in (
+        less,
+        greater,
+        not_less,
+        closer,
+        increasing,
+        spread,
+        near_target,
+        depth_less,
+        rises_with_depth,
+        cost_order,
+    )
 }

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from reprune.analysis.measurements import Quantity
-from reprune.analysis.names import task_title
+from reprune.analysis.names import metric_of, task_title
 from reprune.analysis.samples import Samples, Undecided, lined_up, samples
 from reprune.analysis.statistics import Statistic, bootstrap
 from reprune.analysis.unit import Row, Unit
@@ -115,7 +115,7 @@ def place(unit: Unit, check: dict[str, Any], rows: Sequence[Row], task: str | No
 def compare(
     unit: Unit, check: dict[str, Any], rows: Sequence[Row], question: Question, task: str | None = None
 ) -> Part:
-    """Answer a question about rows on one task, or on all tasks of the protocol together."""
+    """Answer a question about rows on one task or on the average, without a task on all items together."""
     where = place(unit, check, rows, task)
     try:
         columns = [samples(unit, row, Quantity.of(check, task)) for row in rows]
@@ -136,6 +136,7 @@ def compare(
         question.threshold,
         items=found.items,
         seeds=found.seeds,
+        unit=metric_of(check["metric"]).difference,
     )
 
 

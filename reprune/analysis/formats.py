@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 SCIENTIFIC_FROM = 1e5
 SIGNIFICANT = 4
+MINUS = "\N{MINUS SIGN}"
 
 
 class Number(NamedTuple):
@@ -18,17 +20,17 @@ class Number(NamedTuple):
 
 
 def rounded(value: float, stderr: float | None = None, decimals: int | None = None) -> Number:
-    """Round to two significant digits of the error; without one to ``decimals``, else to four digits.
+    """Round to two significant digits of the error, but to no fewer than ``decimals``.
 
-    Values from 100,000 on get a power of ten.
+    Without an error to ``decimals``, else to four digits. Values from 100,000 on get a power of ten.
     """
     exponent = None
     if abs(value) >= SCIENTIFIC_FROM:
         exponent = math.floor(math.log10(abs(value)))
-        value, decimals = value / 10**exponent, 2
+        value, decimals = value / 10**exponent, 2 if not stderr else None
         stderr = None if stderr is None else stderr / 10**exponent
     if stderr:
-        shown = places(stderr, 2)
+        shown = max(places(stderr, 2), decimals or 0)
         return Number(fixed(value, shown), fixed(stderr, shown), exponent)
     shown = places(value, SIGNIFICANT) if decimals is None else decimals
     return Number(fixed(value, shown), None, exponent)
@@ -61,5 +63,34 @@ def places(value: float, significant: int) -> int:
 
 
 def fixed(value: float, decimals: int) -> str:
-    """``value`` with that many decimals and a true minus sign."""
-    return f"{value:.{decimals}f}".replace("-", "−")
+    """``value`` with that many decimals and a true minus sign; zero has none."""
+    text = f"{value:.{decimals}f}"
+    return (text if float(text) else text.lstrip("-")).replace("-", MINUS)
+
+
+def signed(value: float, decimals: int) -> str:
+    """``+1.2``, ``−0.3`` or ``0.0``."""
+    text = fixed(value, decimals)
+    return "+" + text if value > 0 and float(text) else text
+
+
+def interval_text(low: float, high: float, decimals: int) -> str:
+    """``[−1.2, 3.4]``."""
+    return f"[{fixed(low, decimals)}, {fixed(high, decimals)}]"
+
+
+def chance(p: float) -> str:
+    """A p-value: ``0.039``, or ``<0.001``."""
+    return "<0.001" if p < 0.0005 else f"{p:.3f}"
+
+
+def aligned(rows: Sequence[Sequence[str]], left: Collection[int]) -> list[str]:
+    """Lines with the cells of each column under each other, columns ``left`` to the left, others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if i in left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

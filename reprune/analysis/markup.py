@@ -13,6 +13,7 @@ from reprune.analysis.table import Cell, Column, Line, Table
 OTHER = "other model"
 NOTHING, NO_BREAK = "–", "\u2011"
 LINE_END = r"\\"
+WIDE = 8  # columns that stand beside each other at the usual size
 FIT_WIDTH = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 LATEX = {
     "\\": r"\textbackslash{}",
@@ -52,13 +53,14 @@ def number(cell: Cell) -> Number | None:
 
 
 def cell_text(line: Line, index: int) -> str:
-    """A cell in plain text: the number, the status with its mark, or a dash for a repeated problem."""
+    """A cell in plain text: the number, the status with its mark, or a dash for a row's told problem."""
     cell = line.cells[index]
     shown = number(cell)
     mark = f" [{cell.mark}]" if cell.mark else ""
     if shown:
         return plain(shown) + mark
-    if cell.measurement is None or any(c.mark == cell.mark for c in line.cells[:index]):
+    told = cell.mark == line.problem and any(c.mark == cell.mark for c in line.cells[:index])
+    if cell.measurement is None or told:
         return NOTHING
     return cell.measurement.status + mark
 
@@ -173,13 +175,14 @@ def to_html(table: Table, notes: list[str], origins: list[str], identity: str) -
     body = "\n".join(
         f"<tr{_row_class(table, i)}>{_html_line(line, table)}</tr>" for i, line in enumerate(table.lines)
     )
-    marks = {cell.mark for line in table.lines if not _shared_problem(line, table) for cell in line.cells}
+    marks = {cell.mark for line in table.lines if line.problem is None for cell in line.cells}
     marked = [
         *(f"<b>{mark}</b> {escape(text)}" for mark, text in table.problems.items() if mark in marks),
         *map(escape, notes),
     ]
+    kind = "table wide" if len(table.columns) > WIDE else "table"
     return (
-        f'<figure class="table" id="{identity}"><figcaption>{escape(table.title)}</figcaption>\n'
+        f'<figure class="{kind}" id="{identity}"><figcaption>{escape(table.title)}</figcaption>\n'
         f'<div class="scroll"><table>\n<thead><tr>{"".join(first)}</tr>\n'
         f"<tr>{''.join(second)}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>\n"
         f'<ul class="notes">{_items(marked)}</ul>\n<details class="notes"><summary>Where these numbers '
@@ -205,21 +208,13 @@ def _begins(table: Table, index: int) -> bool:
     return line.label != before.label if repeated else line.model != before.model
 
 
-def _shared_problem(line: Line, table: Table) -> str | None:
-    """The mark of a problem that all measured cells of a row share."""
-    measured = [cell for cell, c in zip(line.cells, table.columns, strict=True) if c.kind == "measured"]
-    marks = {cell.mark for cell in measured}
-    return measured[0].mark if len(marks) == 1 and number(measured[0]) is None else None
-
-
 def _html_line(line: Line, table: Table) -> str:
     """The cells of a row; a problem that all measured cells share is told once, across them."""
     heads = "".join(f'<th scope="row">{escape(head)}</th>' for head in line.heads)
-    problem = _shared_problem(line, table)
-    if problem is None:
+    if line.problem is None:
         return heads + "".join(map(_html_cell, line.cells, table.columns))
     width = sum(column.kind == "measured" for column in table.columns)
-    told = f'<td class="problem" colspan="{width}">{escape(table.problems[problem])}</td>'
+    told = f'<td class="problem" colspan="{width}">{escape(table.problems[line.problem])}</td>'
     return heads + told + "".join(map(_html_cell, line.cells[width:], table.columns[width:]))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from reprune.analysis.names import AVERAGE, metric_of
 from reprune.analysis.statistics import perplexity_stderr, stderr_of_mean
 from reprune.analysis.unit import Row, Run, Unit
 
@@ -29,17 +30,18 @@ class Quantity:
         return cls(spec["protocol"], spec["metric"], task, spec.get("suite"), spec.get("variant"))
 
 
-def item_metric(metric: str, variant: str | None = None) -> str:
+def item_metric(metric: str) -> str:
     """The metric under which items lie: perplexity is the mean of windows' negative log-likelihoods."""
-    return "nll" if metric == "perplexity" else variant or metric
+    return "nll" if metric == "perplexity" else metric
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A value with its standard error; ``stderr_over`` says over what: windows, items or seeds.
+    """A value with its standard error, in the metric's shown unit.
 
-    ``status`` is that of the records, or ``missing``; ``value`` is None unless it is ``ok``. ``decimals``
-    says how a value without error is rounded.
+    ``stderr_over`` says over what: windows, items or seeds. ``status`` is that of the records, or
+    ``missing``; ``value`` is None unless it is ``ok``. ``reason`` says why there is no value, or what a
+    reader must know of it. ``decimals`` are the fewest shown, without an error the ones shown.
     """
 
     status: str
@@ -74,21 +76,39 @@ def measure(unit: Unit, row: Row, quantity: Quantity) -> Measurement:
     return _over_seeds(good, len(single))
 
 
-def fact(unit: Unit, row: Row, column: str) -> float | None:
-    """A run's cost or size from its records, the mean over seeds; None if no record has it."""
-    known = [unit.records_of(run.run_id)[column].dropna() for run in row.runs]
-    values = [float(column_values.iloc[0]) for column_values in known if len(column_values)]
+def fact(unit: Unit, row: Row, column: str, protocol: str | None = None) -> float | None:
+    """A run's cost or size from its records, the mean over seeds; None if no record has it.
+
+    ``protocol``, a name without version, restricts the evaluation time to one suite.
+    """
+    known = [_fact(unit.records_of(run.run_id), column, protocol) for run in row.runs]
+    values = [value for value in known if value is not None]
     return float(np.mean(values)) if values else None
+
+
+def _fact(records: pd.DataFrame, column: str, protocol: str | None) -> float | None:
+    """The value that all records of a run repeat; evaluation time is each task's own and adds up."""
+    if column == "evaluate_s":
+        by = records[(records.protocol_name == protocol).fillna(False)] if protocol else records
+        tasks = by[by.task != AVERAGE].drop_duplicates(["protocol", "task"])
+        return float(tasks[column].sum()) if tasks[column].notna().any() else None
+    values = records[column].dropna()
+    return float(values.iloc[0]) if len(values) else None
 
 
 def _over_seeds(good: list[Measurement], asked: int) -> Measurement:
     values = np.array([m.value for m in good])
     missing = asked - len(good)
-    reason = f"{missing} of {asked} seeds have no value" if missing else None
+    reason = f"{missing} of {asked} seeds have no value" if missing else good[0].reason
     if len(good) == 1:
         return replace(good[0], reason=reason)
-    return Measurement(
-        "ok", float(values.mean()), stderr_of_mean(values), "seeds", good[0].n, len(good), reason
+    return replace(
+        good[0],
+        value=float(values.mean()),
+        stderr=stderr_of_mean(values),
+        stderr_over="seeds",
+        seeds=len(good),
+        reason=reason,
     )
 
 
@@ -142,9 +162,11 @@ def _with_error(unit: Unit, run: Run, quantity: Quantity, record: pd.Series) -> 
     else:
         stderr, over = record.stderr, "windows" if quantity.metric == "perplexity" else "items"
         n = None if pd.isna(record.n) else int(record.n)
+    metric, note = metric_of(quantity.metric), _text(record.reason)
+    found = Measurement("ok", float(record.value) * metric.factor, n=n, reason=note, decimals=metric.decimals)
     if not _finite(stderr):
-        return Measurement("ok", float(record.value), n=n)
-    return Measurement("ok", float(record.value), float(stderr), over, n)
+        return found
+    return replace(found, stderr=float(stderr) * metric.factor, stderr_over=over)
 
 
 def _finite(value: Any) -> bool:

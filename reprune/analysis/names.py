@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+AVERAGE = "average"  # the task of an unweighted mean over tasks, which has no items of its own
 TASKS = {
     "wikitext2": "WikiText-2",
     "c4": "C4",
@@ -15,14 +16,39 @@ TASKS = {
     "arc_easy": "ARC-easy",
     "arc_challenge": "ARC-challenge",
     "openbookqa": "OpenBookQA",
+    "sciq": "SciQ",
+    "mathqa": "MathQA",
+    "logiqa": "LogiQA",
+    "lambada_openai": "LAMBADA",
+    "mmlu": "MMLU",
+    "nq_open": "NQ-open",
+    "triviaqa": "TriviaQA",
+    "gsm8k": "GSM8K",
     "rte": "RTE",
-    "average": "Average",
+    AVERAGE: "Average",
 }
+
+
+class Metric(NamedTuple):
+    """A metric for readers: its name, the unit it is shown in, the factor from a record's value to it.
+
+    Everything in the analysis layer, published values included, is in the unit shown; ``difference`` is the
+    unit of a difference, ``decimals`` are the fewest shown. ``higher_is_better`` holds where no record says.
+    """
+
+    title: str
+    unit: str = ""
+    factor: float = 1.0
+    difference: str = ""
+    decimals: int | None = None
+    higher_is_better: bool = False
+
+
 METRICS = {
-    "perplexity": "Perplexity",
-    "relative_error": "Relative error",
-    "accuracy": "Accuracy",
-    "bleu": "BLEU",
+    "perplexity": Metric("Perplexity"),
+    "relative_error": Metric("Relative error"),
+    "accuracy": Metric("Accuracy", "%", 100.0, "points", 1, higher_is_better=True),
+    "bleu": Metric("BLEU", higher_is_better=True),
 }
 
 
@@ -50,8 +76,19 @@ def task_title(task: str | None) -> str:
     return TASKS.get(task or "", task or "")
 
 
+def metric_of(name: str) -> Metric:
+    """The metric a record or ``paper.yaml`` calls ``name``; an unknown one is shown as it is recorded."""
+    return METRICS.get(name) or Metric(name.replace("_", " ").capitalize())
+
+
 def metric_title(metric: str) -> str:
-    return METRICS.get(metric, metric.replace("_", " ").capitalize())
+    return metric_of(metric).title
+
+
+def metric_heading(metric: str) -> str:
+    """The title with its unit: ``Accuracy (%)``."""
+    known = metric_of(metric)
+    return f"{known.title} ({known.unit})" if known.unit else known.title
 
 
 def metric_noun(metric: str) -> str:

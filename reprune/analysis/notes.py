@@ -6,19 +6,41 @@ from typing import Any
 
 import pandas as pd
 
-from reprune.analysis.names import counted, listed, task_title
-from reprune.analysis.provenance import fit, is_corpus, protocols_called, settings_of, sources_of
+from reprune.analysis.differences import has_differences
+from reprune.analysis.names import AVERAGE, counted, listed, task_title
+from reprune.analysis.provenance import (
+    averaged,
+    fit,
+    is_corpus,
+    protocols_called,
+    scoring,
+    settings_of,
+    sources_of,
+)
 from reprune.analysis.published import published_tables
 from reprune.analysis.table import Table
 from reprune.analysis.unit import Unit
+
+UNLIKE = {
+    "perplexity": {
+        "stand-in": "{tasks}: other text stands in for the paper's, so this perplexity is not the quantity "
+        "the paper prints, not even for the paper's own model."
+    },
+    "accuracy": {
+        "stand-in": "{tasks}: other questions stand in for the paper's, so this accuracy is not the quantity "
+        "the paper prints, not even for the paper's own model; nor is an average with it.",
+        "other split": "{tasks}: scored on another split than the paper's.",
+    },
+}
 
 
 def reading_notes(unit: Unit, spec: dict[str, Any], table: Table) -> list[str]:
     """What a reader must know before using a number: errors, emphasis, other models, other text."""
     return [
         *_error_notes(table),
-        *_best_notes(table),
+        *_best_notes(spec, table),
         *_other_model_notes(unit, spec, table),
+        *_scoring_notes(unit, spec),
         *_stand_in_notes(unit, spec),
     ]
 
@@ -28,7 +50,7 @@ def origin_notes(unit: Unit, spec: dict[str, Any], table: Table) -> list[str]:
     records = _records(unit, spec, table)
     return [
         *_published_notes(unit, spec, table),
-        *_source_notes(unit, spec),
+        *_source_notes(unit, spec, records),
         *_protocol_notes(unit, spec),
         *_calibration_notes(unit, records),
         *_model_notes(unit, table),
@@ -44,26 +66,29 @@ def _records(unit: Unit, spec: dict[str, Any], table: Table) -> pd.DataFrame:
 
 def _error_notes(table: Table) -> list[str]:
     known = [
-        cell.measurement
+        (column.name, cell.measurement)
         for line in table.lines
         for cell, column in zip(line.cells, table.columns, strict=True)
         if column.kind == "measured" and cell.measurement and cell.measurement.stderr_over
     ]
     notes = []
-    for over in dict.fromkeys(m.stderr_over for m in known):
-        group = [m for m in known if m.stderr_over == over]
+    for over in dict.fromkeys(m.stderr_over for _, m in known):
+        group = [(name, m) for name, m in known if m.stderr_over == over]
         some = len(group) < len(known)
         if over == "seeds":
             notes.append(
                 ("For rows with several seeds, " if some else "")
-                + f"± is the standard error over {_range([m.seeds for m in group])} seeds."
+                + f"± is the standard error over {_range([m.seeds for _, m in group])} seeds."
             )
-        else:
-            notes.append(
-                ("For rows with one run, " if some else "")
-                + f"± is the standard error over {_range([m.n for m in group if m.n])} {over} of a "
-                "single run; it says nothing about another seed or calibration draw."
-            )
+            continue
+        counts = [m.n for name, m in group if m.n and name != AVERAGE]
+        averages = any(name == AVERAGE for name, _ in group)
+        notes.append(
+            ("For rows with one run, " if some else "")
+            + f"± is the standard error over {_range(counts) + ' ' if counts else ''}{over} of a "
+            "single run; it says nothing about another seed or calibration draw."
+            + (" That of the average combines those of its tasks." if averages else "")
+        )
     return notes
 
 
@@ -72,12 +97,13 @@ def _range(numbers: list[int]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def _best_notes(table: Table) -> list[str]:
+def _best_notes(spec: dict[str, Any], table: Table) -> list[str]:
     if not any(cell.best for line in table.lines for cell in line.cells):
         return []
+    judge = "their paired differences" if has_differences(spec) else "the claims' paired intervals"
     return [
         "Bold is the best value among compressed models at the same target; whether a difference "
-        "stands out of the noise is for the claims' paired intervals to say."
+        f"stands out of the noise is for {judge} to say."
     ]
 
 
@@ -100,30 +126,69 @@ def _published_notes(unit: Unit, spec: dict[str, Any], table: Table) -> list[str
     ]
 
 
-def _stand_in_notes(unit: Unit, spec: dict[str, Any]) -> list[str]:
-    """A stand-in's perplexity is another quantity than the one in print."""
-    tasks = [
-        task_title(task)
-        for task in spec["tasks"]
-        if any(s["fit"] == "stand-in" for s in sources_of(unit, spec["protocol"], task))
-    ]
-    if not tasks or spec["metric"] != "perplexity":
-        return []
+def _scoring_notes(unit: Unit, spec: dict[str, Any]) -> list[str]:
+    """How the tasks of an accuracy are scored, how many items of each, and what an average is over."""
+    ways: dict[str, list[str]] = {}
+    for task in spec["tasks"]:
+        if way := _way(unit, spec, task):
+            ways.setdefault(way, []).append(task_title(task))
+    limits = {c.get("limit") for c in protocols_called(unit, spec["protocol"]).values()} - {None}
+    averages = averaged(unit, spec["protocol"]) if AVERAGE in spec["tasks"] else []
     return [
-        f"{listed(tasks)}: other text stands in for the paper's, so this perplexity is not the quantity "
-        "the paper prints, not even for the paper's own model."
+        *(f"Scored by {way}: {listed(titles)}." for way, titles in ways.items()),
+        *(
+            f"Only the first {limit} items of a task, or of each of its parts, are scored."
+            for limit in sorted(limits)
+        ),
+        *(
+            [f"Average: the unweighted mean of {listed(list(map(task_title, averages)))}."]
+            if averages
+            else []
+        ),
     ]
 
 
-def _source_notes(unit: Unit, spec: dict[str, Any]) -> list[str]:
+def _way(unit: Unit, spec: dict[str, Any], task: str) -> str | None:
+    """lm-eval's metric and the examples in the prompt, ``acc, 0-shot``; None where a task has neither."""
+    scored = scoring(unit, spec["protocol"], task)
+    return f"{scored['metric']}, {scored['shots']}-shot" if "shots" in scored else None
+
+
+def _stand_in_notes(unit: Unit, spec: dict[str, Any]) -> list[str]:
+    """On other data a metric is another quantity than the one in print."""
+    notes = []
+    for kind, note in UNLIKE.get(spec["metric"], {}).items():
+        scored = {task: sources_of(unit, spec["protocol"], task)[:1] for task in spec["tasks"]}
+        tasks = [task_title(task) for task, found in scored.items() if any(s["fit"] == kind for s in found)]
+        notes += [note.format(tasks=listed(tasks))] if tasks else []
+    return notes
+
+
+def _source_notes(unit: Unit, spec: dict[str, Any], records: pd.DataFrame) -> list[str]:
+    """A line for each task: how it is scored, on how many items, and where its data came from."""
     notes = []
     for task in spec["tasks"]:
-        found = [
-            f"{source['source']}{_in_brackets(source.get('note'))}; {fit(source)}"
-            for source in sources_of(unit, spec["protocol"], task)
-        ]
-        notes.append(f"{task_title(task)}: {' and '.join(found) or 'its source was not recorded'}.")
+        if task == AVERAGE:
+            continue
+        sources = sources_of(unit, spec["protocol"], task)
+        told = [f"{s['source']}{_in_brackets(s.get('note'))}; {fit(s)}" for s in sources]
+        if len(sources) > 1:
+            told = [f"{source['role']}: {text}" for source, text in zip(sources, told, strict=True)]
+        way = _way(unit, spec, task)
+        scored = f"{way}, {_items(spec, records, task)}; " if way else ""
+        unknown = "no source has it here" if _absent(unit, spec, task) else "its source was not recorded"
+        notes.append(f"{task_title(task)}: {scored}{' and '.join(told) or unknown}.")
     return notes
+
+
+def _absent(unit: Unit, spec: dict[str, Any], task: str) -> bool:
+    """Whether planning found no data for a task; the reason stands in its cells."""
+    return any(task in c.get("unavailable", {}) for c in protocols_called(unit, spec["protocol"]).values())
+
+
+def _items(spec: dict[str, Any], records: pd.DataFrame, task: str) -> str:
+    counts = records[(records.task == task) & (records.metric == spec["metric"])].n.dropna().astype(int)
+    return f"{_range(list(counts))} items"
 
 
 def _in_brackets(text: str | None) -> str:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from reprune.analysis import palette, style
 from reprune.analysis.labels import label_ends
 from reprune.analysis.measurements import Quantity, fact, measure
-from reprune.analysis.names import FACT_TITLES, metric_title, task_title
+from reprune.analysis.names import FACT_TITLES, metric_heading, metric_title, task_title
 from reprune.analysis.unit import Row, Unit
 
 BOX = (0.72, 0.05, 5.43, 2.9)
@@ -99,7 +99,7 @@ def subject(unit: Unit, spec: dict[str, Any]) -> str:
 
 
 def value_title(spec: dict[str, Any]) -> str:
-    return metric_title(spec["metric"]) + (" (log scale)" if spec.get("log_y") else "")
+    return metric_heading(spec["metric"]) + (" (log scale)" if spec.get("log_y") else "")
 
 
 def footnote(unit: Unit, spec: dict[str, Any], data: pd.DataFrame) -> str:

@@ -114,7 +114,7 @@ def _known(unit: Unit, spec: dict[str, Any]) -> tuple[list[Samples], list[str]]:
 
 def _by_block(found: Samples) -> pd.DataFrame:
     """One line per block: mean over windows (of the mean over seeds) and its standard error."""
-    frames = list(found.by_seed.values())
+    frames = [items.values for items in found.by_seed.values()]
     mean = sum(frames[1:], frames[0]) / len(frames)
     return pd.DataFrame(
         {

@@ -9,7 +9,8 @@ from reprune.analysis.unit import Unit
 FITS = {
     "equal": "the paper's data",
     "sample": "a sample of the paper's data",
-    "stand-in": "stand-in: other text of the same kind",
+    "other split": "another split of the paper's data",
+    "stand-in": "stand-in: other data of the same kind",
 }
 
 
@@ -35,8 +36,25 @@ def settings_of(content: dict[str, Any]) -> str:
     )
 
 
+def averaged(unit: Unit, protocol: str) -> list[str]:
+    """The tasks that a protocol's average is over; empty where it has none, or runs have different ones."""
+    declared = [
+        content["average"] for content in protocols_called(unit, protocol).values() if content.get("average")
+    ]
+    return declared[0] if declared and all(tasks == declared[0] for tasks in declared) else []
+
+
+def scoring(unit: Unit, protocol: str, task: str) -> dict[str, Any]:
+    """The protocol's entry for a task: its ``metric``, ``shots`` and more; empty if it has none."""
+    entries = [content.get("tasks", {}) for content in protocols_called(unit, protocol).values()]
+    return next((tasks[task] for tasks in entries if task in tasks), {})
+
+
 def sources_of(unit: Unit, protocol: str, task: str) -> list[dict[str, Any]]:
-    """The sources of a task: that of the corpus its protocol names, or one that bears the task's name."""
+    """The sources of a task: that of the corpus its protocol names, or those that bear the task's name.
+
+    The first is that of what is scored; a second one is that of the examples in prompts.
+    """
     names = {task}
     for content in protocols_called(unit, protocol).values():
         names.add(str(content.get("tasks", {}).get(task, {}).get("corpus")))

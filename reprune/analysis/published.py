@@ -1,4 +1,7 @@
-"""The numbers a paper prints, found for a row; they count only for the very model they were printed for."""
+"""The numbers a paper prints, found for a row; they count only for the very model they were printed for.
+
+Values are in the unit a metric is shown in: accuracies in percent.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,18 @@ class Published:
 
 
 def published_tables(unit: Unit, spec: dict[str, Any]) -> list[dict[str, Any]]:
-    """The published tables that a table of ``paper.yaml`` names. Raises KeyError for an unknown id."""
-    return [unit.published[name] for name in spec.get("published", {}).get("tables", [])]
+    """The published tables that a table of ``paper.yaml`` names.
+
+    Raises KeyError for an unknown id, and ValueError for one of another metric.
+    """
+    tables = [unit.published[name] for name in spec.get("published", {}).get("tables", [])]
+    for table in tables:
+        if table["metric"] != spec["metric"]:
+            raise ValueError(
+                f"table {spec['id']} is about {spec['metric']}, published table {table['id']} about "
+                f"{table['metric']}"
+            )
+    return tables
 
 
 def find_published(tables: list[dict[str, Any]], row: Row, model: str, task: str) -> Published | None:

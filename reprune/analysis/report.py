@@ -13,6 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from reprune.analysis.claims import check_claims
+from reprune.analysis.differences import differences, has_differences
+from reprune.analysis.differences_markup import to_html as differences_html
 from reprune.analysis.evidence import FAILS, HOLDS, UNDECIDED
 from reprune.analysis.forest import interval_svg, reach
 from reprune.analysis.formats import duration
@@ -106,11 +108,11 @@ def _claim(unit: Unit, claim: dict[str, Any]) -> dict[str, Any]:
 
 def _table(unit: Unit, spec: dict[str, Any]) -> Markup:
     table = build_table(unit, spec)
-    return Markup(
-        to_html(
-            table, reading_notes(unit, spec, table), origin_notes(unit, spec, table), anchor(unit, table.id)
-        )
-    )
+    identity = anchor(unit, table.id)
+    page = to_html(table, reading_notes(unit, spec, table), origin_notes(unit, spec, table), identity)
+    if has_differences(spec):
+        page += differences_html(unit, differences(unit, spec), f"{identity}-differences")
+    return Markup(page)
 
 
 def _plot(unit: Unit, spec: dict[str, Any]) -> dict[str, Any]:
@@ -177,6 +179,6 @@ def _models(unit: Unit) -> list[str]:
 
 
 def _sources(units: list[Unit]) -> list[dict[str, str]]:
-    """Every text used, once, with how close it is to the papers'."""
+    """Every text and task used, once, with how close it is to the papers'."""
     every = [source for unit in units for source in unit.info["sources"]]
-    return list({source["name"]: {**source, "fit": fit(source)} for source in every}.values())
+    return list({(s["name"], s["role"]): {**s, "fit": fit(s)} for s in every}.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,40 +47,70 @@ def stderr_of_mean(values: np.ndarray) -> float:
     return float(np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
-def bootstrap(values: np.ndarray, statistic: Statistic, seed: int, resamples: int = RESAMPLES) -> Interval:
+def bootstrap(
+    strata: Sequence[np.ndarray], statistic: Statistic, seed: int, resamples: int = RESAMPLES
+) -> Interval:
     """The percentile interval of a statistic of means, resampling items and, with several, seeds.
 
-    ``values`` is (quantities, seeds, items, parts). A resample draws the same items, and the same seeds,
-    for every quantity, which is what pairs them; items and seeds are crossed, for every seed is measured
-    on the same items. ``statistic`` takes means (resamples, quantities, parts) to (resamples,).
+    Each of ``strata`` is (quantities, seeds, items, parts), with items of its own number; items are drawn
+    within each stratum, and a mean is the unweighted mean over strata of the means over items. A resample
+    draws the same items, and the same seeds, for every quantity, which is what pairs them; items and seeds
+    are crossed, for every seed is measured on the same items. ``statistic`` takes means (resamples,
+    quantities, parts) to (resamples,). Efron and Tibshirani, An Introduction to the Bootstrap (1993),
+    chapter 13.
     """
-    _, seeds, items, _ = values.shape
     rng = np.random.default_rng(seed)
-    chunk = max(1, min(resamples, CHUNK // items))
+    kinds = [_kinds(values) for values in strata]
+    chunk = max(1, min(resamples, CHUNK // sum(len(counts) for _, counts in kinds)))
     drawn = [
-        statistic(_resampled_means(values, min(chunk, resamples - start), rng))
+        statistic(_resampled_means(kinds, min(chunk, resamples - start), rng))
         for start in range(0, resamples, chunk)
     ]
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(np.concatenate(drawn), [tail, 100 - tail])
-    return Interval(point(values, statistic), float(low), float(high), items, seeds)
+    items = sum(values.shape[2] for values in strata)
+    return Interval(point(strata, statistic), float(low), float(high), items, strata[0].shape[1])
 
 
-def point(values: np.ndarray, statistic: Statistic) -> float:
-    """The statistic of the means of ``values``, (quantities, seeds, items, parts), as they are."""
-    return float(statistic(values.mean(axis=(1, 2))[None])[0])
+def point(strata: Sequence[np.ndarray], statistic: Statistic) -> float:
+    """The statistic of the means of ``strata``, each (quantities, seeds, items, parts), as they are."""
+    means = np.mean([values.mean(axis=(1, 2)) for values in strata], axis=0)
+    return float(statistic(means[None])[0])
 
 
-def _resampled_means(values: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """(resamples, quantities, parts) means of ``values`` over drawn items and drawn seeds."""
-    _, seeds, items, _ = values.shape
-    over_items = np.einsum("ri,qsip->rqsp", _draws(resamples, items, rng), values, optimize=True) / items
+def _kinds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Items that are equal in everything drawn as one: their values, and how many are of each kind.
+
+    Right and wrong answers come in few kinds, so that ten thousand of them cost no more than four numbers.
+    """
+    flat = np.moveaxis(values, 2, 0)
+    _, first, counts = np.unique(flat.reshape(len(flat), -1), axis=0, return_index=True, return_counts=True)
+    if len(first) == len(flat):
+        return values, np.ones(len(flat))
+    return values[:, :, first], counts
+
+
+def _resampled_means(
+    strata: Sequence[tuple[np.ndarray, np.ndarray]], resamples: int, rng: np.random.Generator
+) -> np.ndarray:
+    """(resamples, quantities, parts) means over drawn items of each stratum, strata, and drawn seeds."""
+    over_items = sum(
+        np.einsum("ri,qsip->rqsp", _draws(resamples, counts, rng), values, optimize=True) / counts.sum()
+        for values, counts in strata
+    ) / len(strata)
+    seeds = over_items.shape[2]
     if seeds == 1:
         return over_items[:, :, 0]
-    return np.einsum("rs,rqsp->rqp", _draws(resamples, seeds, rng), over_items) / seeds
+    return np.einsum("rs,rqsp->rqp", _draws(resamples, np.ones(seeds), rng), over_items) / seeds
 
 
-def _draws(resamples: int, n: int, rng: np.random.Generator) -> np.ndarray:
-    """(resamples, n) how often each of ``n`` is drawn when ``n`` are drawn with replacement."""
+def _draws(resamples: int, counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(resamples, kinds) how often each kind is drawn when as many are drawn with replacement as there are.
+
+    ``counts`` says how many there are of each kind.
+    """
+    kinds, n = len(counts), int(counts.sum())
+    if kinds < n:
+        return rng.multinomial(n, counts / n, resamples).astype(float)
     drawn = rng.integers(0, n, (resamples, n)) + n * np.arange(resamples)[:, None]
     return np.bincount(drawn.ravel(), minlength=resamples * n).reshape(resamples, n).astype(float)

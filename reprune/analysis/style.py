@@ -131,11 +131,11 @@ def quiet(axes: Axes) -> None:
 
 
 def origin(unit: Unit, models: Iterable[str], protocol: str | None = None, tasks: Iterable[str] = ()) -> str:
-    """Where the numbers come from, in one or two lines: models, scale, protocol; the text and its fit."""
+    """Where the numbers come from, in one or two lines: models, scale, protocol; the data and its fit."""
     words = [", ".join(map(unit.model_title, dict.fromkeys(models))), f"scale {unit.info['scale']}"]
     words += list(protocols_called(unit, protocol)) if protocol else []
     texts = [
-        f"Text of {task_title(task)}: {source['source']} ({fit(source)})"
+        f"Data of {task_title(task)}: {source['source']} ({fit(source)})"
         for task in tasks
         for source in sources_of(unit, protocol or "", task)
     ]

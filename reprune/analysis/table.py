@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from reprune.analysis.measurements import Measurement, Quantity, fact, measure
-from reprune.analysis.names import FACT_TITLES, metric_title, task_title
+from reprune.analysis.names import FACT_TITLES, metric_heading, task_title
 from reprune.analysis.published import Published, find_published, other_models, published_tables
 from reprune.analysis.unit import Row, Unit
 
@@ -36,11 +36,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A row of the table: its headings, its cells, and the experiment's row behind it."""
+    """A row of the table: its headings, its cells, and the experiment's row behind it.
+
+    ``problem`` is the mark of what keeps all its measured cells from having a value.
+    """
 
     row: Row
     heads: tuple[str, ...]
     cells: tuple[Cell, ...]
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,11 +67,11 @@ def build_table(unit: Unit, spec: dict[str, Any]) -> Table:
     problems: dict[str, str] = {}
     best = _best(rows, columns, read, unit.higher_is_better(spec["metric"]))
     heads, texts = _heads(unit, rows)
-    lines = tuple(
-        Line(row, text, tuple(Cell(m, (i, j) in best, _mark(m, problems)) for j, m in enumerate(measured)))
-        for i, (row, text, measured) in enumerate(zip(rows, texts, read, strict=True))
-    )
-    return Table(spec["id"], spec["title"], heads, columns, lines, problems)
+    lines = []
+    for i, (row, text, measured) in enumerate(zip(rows, texts, read, strict=True)):
+        cells = tuple(Cell(m, (i, j) in best, _mark(m, problems)) for j, m in enumerate(measured))
+        lines.append(Line(row, text, cells, _shared_problem(cells, columns)))
+    return Table(spec["id"], spec["title"], heads, columns, tuple(lines), problems)
 
 
 def _measured(unit: Unit, spec: dict[str, Any]) -> list[Column]:
@@ -75,7 +79,7 @@ def _measured(unit: Unit, spec: dict[str, Any]) -> list[Column]:
     return [
         Column(
             "measured",
-            f"{metric_title(spec['metric'])} {arrow}",
+            f"{metric_heading(spec['metric'])} {arrow}",
             task_title(task),
             task,
             partial(_measure, unit, spec, task),
@@ -154,14 +158,14 @@ def _facts(unit: Unit, spec: dict[str, Any]) -> list[Column]:
             "",
             f"{FACT_TITLES[name].title} ({FACT_TITLES[name].unit})",
             name,
-            partial(_fact, unit, name),
+            partial(_fact, unit, spec, name),
         )
         for name in spec.get("facts", [])
     ]
 
 
-def _fact(unit: Unit, name: str, row: Row) -> Measurement | None:
-    value, shown = fact(unit, row, name), FACT_TITLES[name]
+def _fact(unit: Unit, spec: dict[str, Any], name: str, row: Row) -> Measurement | None:
+    value, shown = fact(unit, row, name, spec["protocol"]), FACT_TITLES[name]
     return None if value is None else Measurement("ok", value * shown.factor, decimals=shown.decimals)
 
 
@@ -187,7 +191,10 @@ def _heads(unit: Unit, rows: tuple[Row, ...]) -> tuple[tuple[str, ...], list[tup
 def _best(
     rows: tuple[Row, ...], columns: tuple[Column, ...], read: list[list[Measurement | None]], higher: bool
 ) -> set[tuple[int, int]]:
-    """Places of the best measured values, among the compressed rows of each model and target."""
+    """Places of the best measured values, among the compressed rows of each model and target.
+
+    Where all are equal none is the best.
+    """
     groups: dict[tuple, list[tuple[float, tuple[int, int]]]] = {}
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
@@ -198,10 +205,17 @@ def _best(
     return {
         place
         for group in groups.values()
-        if len(group) > 1
+        if len({value for value, _ in group}) > 1
         for value, place in group
         if value == choose(group)[0]
     }
+
+
+def _shared_problem(cells: tuple[Cell, ...], columns: tuple[Column, ...]) -> str | None:
+    """The mark that all measured cells of a row share, if none of them has a value."""
+    measured = [cell for cell, column in zip(cells, columns, strict=True) if column.kind == "measured"]
+    marks = {cell.mark for cell in measured}
+    return marks.pop() if len(marks) == 1 and not any(cell.measurement.ok for cell in measured) else None
 
 
 def _mark(measurement: Measurement | None, problems: dict[str, str]) -> str | None:

@@ -7,8 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from reprune.analysis.differences import differences, has_differences, tidy_differences
 from reprune.analysis.markup import to_html, to_latex, to_markdown
 from reprune.analysis.measurements import Measurement, fact
+from reprune.analysis.names import metric_of
 from reprune.analysis.notes import origin_notes, reading_notes
 from reprune.analysis.table import Column, Line, Table, build_table
 from reprune.analysis.unit import Unit
@@ -23,7 +25,10 @@ ORIGINS = {
 
 
 def write_tables(unit: Unit, folder: Path) -> list[Path]:
-    """Write ``<id>.csv``, ``.md``, ``.tex`` and ``.html`` for each table; returns the paths."""
+    """Write ``<id>.csv``, ``.md``, ``.tex`` and ``.html`` for each table; returns the paths.
+
+    A table of accuracies has its comparisons beside it, in ``<id>_differences.csv``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for spec in unit.declared("tables"):
@@ -40,6 +45,9 @@ def write_tables(unit: Unit, folder: Path) -> list[Path]:
             path = folder / f"{table.id}.{extension}"
             path.write_text(text, encoding="utf-8")
             paths.append(path)
+        if has_differences(spec):
+            paths.append(folder / f"{table.id}_differences.csv")
+            tidy_differences(spec, differences(unit, spec)).to_csv(paths[-1], index=False)
     return paths
 
 
@@ -55,7 +63,7 @@ def tidy(unit: Unit, spec: dict[str, Any], table: Table) -> pd.DataFrame:
             {
                 **_row_columns(line),
                 **_cell_columns(unit, spec, line, column),
-                **_value_columns(unit, line, column, m),
+                **_value_columns(unit, spec, line, column, m),
             }
             for line in table.lines
             for cell, column in zip(line.cells, table.columns, strict=True)
@@ -77,7 +85,10 @@ def _row_columns(line: Line) -> dict[str, Any]:
 
 
 def _cell_columns(unit: Unit, spec: dict[str, Any], line: Line, column: Column) -> dict[str, Any]:
-    """Which model, task and metric a cell is about, and by which runs; printed values have no run."""
+    """Which model, task and metric a cell is about, and by which runs; printed values have no run.
+
+    ``unit`` is that of measured and printed values, where they are not plain; facts are as recorded.
+    """
     model, of_run = line.row.model, column.kind in ("measured", "fact")
     fact_column = column.kind == "fact"
     return {
@@ -85,13 +96,17 @@ def _cell_columns(unit: Unit, spec: dict[str, Any], line: Line, column: Column) 
         "model": model if of_run else column.model or unit.published_name(model),
         "task": None if fact_column else column.name,
         "metric": column.name if fact_column else spec["metric"],
+        "unit": None if fact_column else metric_of(spec["metric"]).unit or None,
         "protocol": spec["protocol"] if column.kind == "measured" else None,
         "run_id": ";".join(run.run_id for run in line.row.runs if run.run_id) if of_run else None,
     }
 
 
-def _value_columns(unit: Unit, line: Line, column: Column, m: Measurement) -> dict[str, Any]:
-    value = fact(unit, line.row, column.name) if column.kind == "fact" else m.value
+def _value_columns(
+    unit: Unit, spec: dict[str, Any], line: Line, column: Column, m: Measurement
+) -> dict[str, Any]:
+    of_run = column.kind == "fact"
+    value = fact(unit, line.row, column.name, spec["protocol"]) if of_run else m.value
     return {
         "value": value,
         "stderr": m.stderr,

@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import yaml
+
+from reprune.analysis.names import metric_of
+
+UNREAD = {"responses"}  # columns of items that no view needs: a model's answers are most of the file
 
 
 @dataclass(frozen=True)
@@ -105,9 +110,9 @@ class Unit:
         ]
 
     def higher_is_better(self, metric: str) -> bool:
-        """The direction of a metric, from its records; lower is better where no record says."""
+        """The direction of a metric, from its records where one says."""
         known = self.records.loc[self.records.metric == metric, "higher_is_better"].dropna()
-        return bool(known.iloc[0]) if len(known) else False
+        return bool(known.iloc[0]) if len(known) else metric_of(metric).higher_is_better
 
     def published_name(self, model: str) -> str | None:
         """The name a paper prints for this very model; None if no paper has it."""
@@ -129,11 +134,16 @@ def load_unit(folder: Path, papers: Path) -> Unit:
         folder,
         info,
         _with_protocol_name(pd.read_parquet(folder / "records.parquet")),
-        _with_protocol_name(pd.read_parquet(folder / "items.parquet")),
+        _with_protocol_name(_items(folder / "items.parquet")),
         pd.read_parquet(folder / "layers.parquet"),
         _yaml(paper / "paper.yaml"),
         {table["id"]: table for table in published.get("tables", [])},
     )
+
+
+def _items(path: Path) -> pd.DataFrame:
+    columns = [name for name in pq.read_schema(path).names if name not in UNREAD]
+    return pd.read_parquet(path, columns=columns)
 
 
 def _yaml(path: Path) -> dict[str, Any]:

@@ -6,12 +6,23 @@ import math
 from typing import Any
 
 from reprune.analysis.evidence import Part
-from reprune.analysis.formats import fixed, places
-from reprune.analysis.names import FACT_TITLES, counted, listed, metric_noun, runs_in_words, task_title
+from reprune.analysis.formats import MINUS, fixed, places, signed
+from reprune.analysis.names import (
+    AVERAGE,
+    FACT_TITLES,
+    counted,
+    listed,
+    metric_noun,
+    metric_of,
+    runs_in_words,
+    task_title,
+)
 from reprune.analysis.unit import Unit
 
 SENTENCES = {
     "less": "{left} has lower {metric} than {right} on {tasks}",
+    "greater": "{left} has higher {metric} than {right} on {tasks}",
+    "not_less": "{metric} of {left} is at most {margin} below that of {right} on {tasks}",
     "closer": "{pair} lie closer together than {than} in {metric} on {tasks}",
     "increasing": "{metric} of {method} rises with the target sparsity on {tasks}",
     "spread": "sparsity of {method} varies over {over}s, standard deviation at least {at_least}",
@@ -38,7 +49,9 @@ def _word(unit: Unit, check: dict[str, Any], key: str) -> str:
         labels = [_label(unit, check, name) for name in value]
         return ", ".join(labels) if key == "order" else listed(labels)
     if key == "tasks":
-        return listed([task_title(task) for task in value])
+        return listed(["average" if task == AVERAGE else task_title(task) for task in value])
+    if key == "margin":
+        return f"{value:g} {metric_of(check['metric']).difference}".rstrip()
     if key == "metric":
         return metric_noun(value)
     if key == "share":
@@ -63,7 +76,7 @@ def figures(part: Part) -> str:
         text += f", perplexity × {math.exp(part.estimate):.3f}"
     if part.threshold:
         bound = "at most" if part.at_most else "at least" if part.low is None else "more than"
-        text += f", {bound} {part.threshold:g} asked"
+        text += f", {bound} {part.threshold:g} asked".replace("-", MINUS)
     return text
 
 
@@ -77,8 +90,8 @@ def basis(check: dict[str, Any], part: Part) -> str:
 
 def _estimate(part: Part) -> str:
     """Three significant digits of the estimate, as many decimals for its interval; differences are signed."""
-    decimals = places(part.estimate, 3)
+    decimals = places(part.estimate or part.high or 0.0, 3)
     values = [v for v in (part.estimate, part.low, part.high) if v is not None]
-    texts = [("" if part.threshold or v < 0 else "+") + fixed(v, decimals) for v in values]
+    texts = [(fixed if part.threshold > 0 else signed)(v, decimals) for v in values]
     interval = "" if len(texts) == 1 else f" [{texts[1]}, {texts[2]}]"
     return texts[0] + interval + (f" {part.unit}" if part.unit else "")

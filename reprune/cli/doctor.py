@@ -159,6 +159,7 @@ def _inputs(plan: Plan) -> Iterator[Finding]:
     """Every model and corpus of the scale: here, to be fetched, or not to be had."""
     wanted = [(model, paths.MODELS / model.id) for model in plan.models.values()]
     wanted += [(corpus, paths.CORPORA / f"{corpus.id}.parquet") for corpus in plan.corpora.values()]
+    wanted += [(data, paths.TASKS / data.id) for data in plan.tasks.values()]
     for item, place in wanted:
         if item.missing:
             yield Finding("input", item.missing, broken=True)

@@ -1,13 +1,14 @@
-"""`reprune show`: what a unit's run will do, and its tables if it ran."""
+"""`reprune show`: what a unit's run will do, its tables if it ran, and how two of its rows differ."""
 
 from __future__ import annotations
 
 from reprune.cli.text import ROOT, Refused, columns, plan_of
 from reprune.plan.grid import Row
 from reprune.plan.listing import listing
-from reprune.plan.paths import report_file
+from reprune.plan.paths import report_file, unit_folder
 from reprune.plan.plan import Plan
 from reprune.plan.problems import nearest
+from reprune.plan.units import Unit
 from reprune.records.provenance import machine
 
 HEAD = ("label", "model", "target", "settings that differ", "calibration", "")
@@ -19,14 +20,38 @@ def show_lines(name: str, scale: str | None) -> list[str]:
     Raises :class:`Refused` for an unknown name.
     """
     plan = plan_of(scale)
-    if name not in plan.units:
-        raise Refused(f"unknown paper '{name}'; {nearest(name, plan.units)}")
-    unit = plan.units[name]
+    unit = _unit(plan, name)
     lines = [*listing(plan, [name], machine()["cores"], ROOT), ""]
     for experiment, rows in unit.experiments.items():
         title = unit.paper.data["experiments"][experiment]["title"]
         lines += [f"{experiment}: {title}", *_runs(plan, rows), f"  suites: {_suites(rows)}", ""]
     return [*lines, f"run it: {_command(plan, name)}", *_report(plan, name)]
+
+
+def difference_lines(name: str, scale: str | None, left: str, right: str, task: str | None) -> list[str]:
+    """How two rows of unit ``name`` differ, on every task both were measured on or on ``task`` alone.
+
+    Raises :class:`Refused` for an unknown name, and where nothing is measured or shared.
+    """
+    plan = plan_of(scale)
+    unit = _unit(plan, name)
+    folder = ROOT / unit_folder(plan.out, name)
+    if not (folder / "unit.json").is_file():
+        raise Refused(f"{name} has no results at scale {plan.scale}; run it: {_command(plan, name)}")
+    from reprune.analysis.head_to_head import head_to_head
+    from reprune.analysis.samples import Undecided
+    from reprune.analysis.unit import load_unit
+
+    try:
+        return head_to_head(load_unit(folder, unit.paper.path.parents[1]), left, right, task)
+    except Undecided as reason:
+        raise Refused(str(reason)) from reason
+
+
+def _unit(plan: Plan, name: str) -> Unit:
+    if name not in plan.units:
+        raise Refused(f"unknown paper '{name}'; {nearest(name, plan.units)}")
+    return plan.units[name]
 
 
 def _runs(plan: Plan, rows: list[Row]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,17 +32,18 @@ def compress_flops(run: Run) -> float:
     return 2.0 * body * run.calibration.tokens * run.method.cls.passes(run.settings)
 
 
-def evaluate_flops(run: Run) -> float:
+def evaluate_flops(run: Run, groups: Iterable[str] | None = None) -> float:
     """Operations of a run's evaluation: one forward pass with logits over every scored token."""
     facts = run.model.facts
     looked_up = 0 if facts.tied_embeddings else facts.vocab_size * facts.hidden_size
-    tokens = sum(suite.tokens * len(suite.content["tasks"]) for suite in run.suites.values())
+    asked = run.groups if groups is None else [group for group in groups if group in run.groups]
+    tokens = sum(suite.tokens for group in asked for suite in run.groups[group].values())
     return 2.0 * (facts.parameters - looked_up) * tokens
 
 
-def estimate(plan: Plan, runs: list[Run], root: Path) -> Estimate:
-    """The work of ``runs`` in core-seconds."""
+def estimate(plan: Plan, runs: list[Run], groups: Iterable[str], root: Path) -> Estimate:
+    """The work of ``runs`` with the suites of ``groups`` in core-seconds."""
     file = root / paths.SPEED
     measured = json.loads(file.read_text(encoding="utf-8"))["flops"] if file.is_file() else None
-    flops = sum(compress_flops(run) + evaluate_flops(run) for run in runs)
+    flops = sum(compress_flops(run) + evaluate_flops(run, groups) for run in runs)
     return Estimate(flops / (measured or ASSUMED_FLOPS) + 2 * JOB_START_S * len(runs), measured is not None)

@@ -29,15 +29,19 @@ TABLE = _keys("id title experiment suite protocol metric tasks", "published fact
 TABLE_PUBLISHED = _keys("tables models")
 
 CHECKS: dict[str, Keys] = {
-    "less": _keys("kind experiment protocol metric tasks left right", "target variant"),
-    "closer": _keys("kind experiment protocol metric tasks pair than", "target variant"),
-    "increasing": _keys("kind experiment protocol metric tasks method", "variant"),
+    "less": _keys("kind experiment protocol metric tasks left right", "target"),
+    "greater": _keys("kind experiment protocol metric tasks left right", "target"),
+    "not_less": _keys("kind experiment protocol metric tasks left right margin", "target"),
+    "closer": _keys("kind experiment protocol metric tasks pair than", "target"),
+    "increasing": _keys("kind experiment protocol metric tasks method"),
     "spread": _keys("kind experiment method over at_least", "target"),
     "near_target": _keys("kind experiment method over tolerance", "target"),
     "depth_less": _keys("kind experiment protocol metric left right share", "target"),
     "rises_with_depth": _keys("kind experiment protocol metric method", "target"),
     "cost_order": _keys("kind experiment fact order", "target"),
 }
+"""``tasks`` may name ``average``, the mean over the tasks that a downstream protocol averages. ``margin`` is
+in the unit of a difference: percentage points of accuracy."""
 
 PLOTS: dict[str, Keys] = {
     "curve": _keys("id kind title experiment x protocol metric task", "reference log_x log_y variant"),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from reprune.discovery import MethodEntry
 from reprune.method import Target
 from reprune.plan.identity import digest, identify, without_defaults
 from reprune.plan.inputs import Corpus, Inputs, Model
 from reprune.plan.problems import Problems, nearest
-from reprune.plan.protocols import Protocols, Suite
+from reprune.plan.protocols import Protocols, Suite, joined
 from reprune.plan.settings import read_settings, read_target
 from reprune.plan.source import Source
 
@@ -35,9 +35,20 @@ class Calibration:
         return self.windows * self.length
 
 
+class Owner(NamedTuple):
+    """Who asks for a run: a paper, and the group of units whose suites are measured in one job.
+
+    The group is empty for all that is made by default; what is made on request is its own group, so that
+    nobody waits for suites he did not ask for.
+    """
+
+    paper: str
+    group: str
+
+
 @dataclass
 class Run:
-    """One point of a grid; ``suites`` by protocol id and task set, ``papers`` that use it."""
+    """One point of a grid; ``groups`` has the suites to measure, by group, ``papers`` those that use it."""
 
     id: str
     model: Model
@@ -47,7 +58,7 @@ class Run:
     calibration: Calibration | None
     seed: int
     dtype: str
-    suites: dict[str, Suite] = field(default_factory=dict)
+    groups: dict[str, dict[str, Suite]] = field(default_factory=dict)
     papers: set[str] = field(default_factory=set)
 
     @property
@@ -55,9 +66,20 @@ class Run:
         return f"{self.method.id} {self.target.label}"
 
     @property
-    def evaluation(self) -> str:
-        """The name of the run's evaluation: it changes with the suites asked for, the run does not."""
-        return digest({key: suite.content for key, suite in self.suites.items()})
+    def suites(self) -> list[Suite]:
+        """The suites of all groups."""
+        return [suite for suites in self.groups.values() for suite in suites.values()]
+
+    def evaluation(self, group: str = "") -> str:
+        """The name of a group's evaluation: it changes with the suites asked for, the run does not."""
+        return digest({key: suite.content for key, suite in self.groups[group].items()})
+
+    def add(self, owner: Owner, suites: dict[str, Suite]) -> None:
+        """Note who uses the run, and for which suites."""
+        self.papers.add(owner.paper)
+        known = self.groups.setdefault(owner.group, {})
+        for key, suite in suites.items():
+            known[key] = joined(known[key], suite) if key in known else suite
 
 
 @dataclass(frozen=True)
@@ -74,6 +96,12 @@ class Row:
     published_as: tuple[str, ...]
     suites: tuple[str, ...]
     reason: str | None = None
+
+
+def unit_name(paper: dict[str, Any], experiment: str) -> str:
+    """The unit of an experiment: the paper, or one of its own if it is made on request."""
+    requested = paper["experiments"][experiment].get("on_request")
+    return f"{paper['id']}_{experiment}" if requested else paper["id"]
 
 
 @dataclass
@@ -109,15 +137,14 @@ class Grid:
             else sorted(self.methods, key=lambda m: (m != "dense", m))
         )
         self._check_labels(paper, at, entries)
+        owner = Owner(paper.data["id"], unit_name(paper.data, name) if experiment.get("on_request") else "")
         rows = []
         for model in models:
             suites = self._suites(paper, at, experiment, model)
             for i, entry in enumerate(entries):
                 spec = {"method": entry} if isinstance(entry, str) else entry
                 where = paper.where(*at, "methods", i)
-                rows += self._entry_rows(
-                    spec, where, model, targets, calibration, seeds, suites, paper.data["id"]
-                )
+                rows += self._entry_rows(spec, where, model, targets, calibration, seeds, suites, owner)
         return rows
 
     def _check_labels(self, paper: Source, at: tuple, entries: list) -> None:
@@ -170,7 +197,7 @@ class Grid:
         calibration: dict,
         seeds: list[int],
         suites: dict[str, Suite],
-        paper: str,
+        owner: Owner,
     ) -> list[Row]:
         method = self.methods.get(spec["method"])
         if method is None:
@@ -201,7 +228,7 @@ class Grid:
                         {**calibration, **spec.get("calibration", {})},
                         seed,
                         suites,
-                        paper,
+                        owner,
                         where,
                     )
                 )
@@ -230,7 +257,7 @@ class Grid:
         calibration: dict,
         seed: int,
         suites: dict[str, Suite],
-        paper: str,
+        owner: Owner,
         where: str,
     ) -> str:
         drawn = (
@@ -251,9 +278,7 @@ class Grid:
         run = self.runs.setdefault(
             run_id, Run(run_id, model, method, settings, target, drawn, seed, self.compress["dtype"])
         )
-        run.papers.add(paper)
-        for key, suite in suites.items():
-            run.suites[key] = suite if key not in run.suites else _joined(run.suites[key], suite)
+        run.add(owner, suites)
         return run_id
 
     def _calibration(self, model: Model, spec: dict, seed: int, where: str) -> Calibration | None:
@@ -289,9 +314,3 @@ class Grid:
             seed,
             sampler,
         )
-
-
-def _joined(first: Suite, second: Suite) -> Suite:
-    """One suite with the tasks of both."""
-    content = {**first.content, "tasks": {**first.content["tasks"], **second.content["tasks"]}}
-    return dataclasses.replace(first, content=content, corpora={**first.corpora, **second.corpora})

@@ -71,7 +71,7 @@ class Inputs:
         if wanted not in known:
             self.problems.add(where, f"unknown corpus '{wanted}'; {nearest(wanted, known)}")
             return None
-        entry, missing = known[wanted], []
+        entry = known[wanted]
         kinds = [k for k in ORDER if k in entry and k in (*self.order, "made")]
         if not kinds:
             self.problems.add(
@@ -80,13 +80,19 @@ class Inputs:
                 f"{', '.join(self.order)}; add one to config/data.yaml",
             )
             return None
+        kind, missing = self.first_of(kinds, entry, f"corpora.{wanted}")
+        corpus = self._corpus(wanted, entry, kind or kinds[-1])
+        return corpus if kind else Corpus(**{**vars(corpus), "missing": f"{wanted}: " + "; ".join(missing)})
+
+    def first_of(self, kinds: list[str], entry: dict, place: str) -> tuple[str | None, list[str]]:
+        """The first of ``kinds`` that has the input, and why those before it have not; None if none has."""
+        missing: list[str] = []
         for kind in kinds:
-            reason = self._lacks(kind, entry[kind], f"corpora.{wanted}")
+            reason = self._lacks(kind, entry[kind], place)
             if reason is None:
-                return self._corpus(wanted, entry, kind)
+                return kind, missing
             missing.append(reason)
-        corpus = self._corpus(wanted, entry, kinds[-1])
-        return Corpus(**{**vars(corpus), "missing": f"{wanted}: " + "; ".join(missing)})
+        return None, missing
 
     def _lacks(self, kind: str, spec: dict, place: str) -> str | None:
         if kind == "mirror":
@@ -103,19 +109,21 @@ class Inputs:
             return f"hub data set {spec['path']} is not in the hub cache and the hub is offline"
         return None
 
-    def _corpus(self, name: str, entry: dict, kind: str) -> Corpus:
+    def located(self, entry: dict, kind: str) -> tuple[dict[str, Any], str, Path | None]:
+        """A source as (what identifies it, the record's name for it, its file if it is a mirror's)."""
         spec = {k: v for k, v in entry[kind].items() if k not in ("fit", "note")}
-        file = None
         if kind == "mirror":
             file = self.mirror / spec["file"] if self.mirror else Path(spec["file"])
-            label = f"mirror:{spec['file']}"
             spec["sha256"] = file_hash(file) if file.is_file() else None
-        elif kind == "package":
+            return spec, f"mirror:{spec['file']}", file
+        if kind == "package":
             package = self.data.data["packages"].get(spec["package"], {})
-            label = f"package:{spec['package']}=={package.get('version')}"
             spec["sha256"] = package.get("sha256")
-        else:
-            label = f"hub:{spec['path']}" if kind == "hub" else "made"
+            return spec, f"package:{spec['package']}=={package.get('version')}", None
+        return spec, f"hub:{spec['path']}" if kind == "hub" else kind, None
+
+    def _corpus(self, name: str, entry: dict, kind: str) -> Corpus:
+        spec, label, file = self.located(entry, kind)
         content = {kind: spec}
         return Corpus(
             identify(f"{name}-{kind}", content),

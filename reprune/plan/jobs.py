@@ -14,12 +14,36 @@ from reprune.plan.identity import canonical
 from reprune.plan.inputs import file_hash
 from reprune.plan.plan import Plan
 from reprune.plan.problems import display_path
+from reprune.plan.protocols import Suite, joined
+
+FETCH_MODULES = {
+    "corpus": ("reprune.data.corpora",),
+    "task": ("reprune.data.tasks",),
+    "model": ("reprune.models.sources", "reprune.models.folder"),
+}
+SUITE_MODULES = {
+    "perplexity": ("reprune.evaluation.perplexity", "reprune.evaluation.text"),
+    "block_error": ("reprune.evaluation.block_error", "reprune.evaluation.text"),
+    "downstream": ("reprune.evaluation.downstream", "reprune.evaluation.engine"),
+}
 
 
 @cache
 def stage_code(stage: str) -> str:
     """Fingerprint of a stage and all it imports; not of the methods, which are found at run time."""
     return fingerprint(f"reprune.stages.{stage}")
+
+
+@cache
+def fetch_code(what: str) -> str:
+    """Fingerprint of what one kind of input is made by, so that a new reader does not fetch models again."""
+    return fingerprint(*FETCH_MODULES[what])
+
+
+@cache
+def suite_code(suite: str) -> str:
+    """Fingerprint of what one suite's measurement runs, so that another suite's change does not repeat it."""
+    return fingerprint(*SUITE_MODULES[suite])
 
 
 @cache
@@ -53,8 +77,29 @@ class Jobs:
                 "source": corpus.label,
                 "fit": corpus.fit,
                 "file": str(corpus.file) if corpus.file else None,
-                "code": stage_code("fetch"),
+                "code": fetch_code("corpus"),
                 "label": f"fetch corpus {corpus.name}",
+            }
+        )
+
+    def task(self, task_id: str) -> str:
+        data = self.plan.tasks[task_id]
+        return canonical(
+            {
+                "what": "task",
+                "name": data.name,
+                "entry": data.entry,
+                "sources": data.sources,
+                "files": {split: str(file) for split, file in data.files.items()},
+                "archives": {
+                    split: self.plan.packages[spec["package"]["package"]]["file"]
+                    for split, spec in data.sources.items()
+                    if "package" in spec
+                },
+                "source": data.label,
+                "fit": data.fit,
+                "code": fetch_code("task"),
+                "label": f"fetch task {data.name}",
             }
         )
 
@@ -68,7 +113,7 @@ class Jobs:
                 "facts": dataclasses.asdict(model.facts),
                 "source": model.label,
                 "folder": str(folder) if folder else None,
-                "code": stage_code("fetch"),
+                "code": fetch_code("model"),
                 "label": f"fetch model {model.name}",
             }
         )
@@ -103,24 +148,30 @@ class Jobs:
             }
         )
 
-    def evaluate(self, run_id: str) -> str:
+    def evaluate(self, run_id: str, group: str = "") -> str:
+        """The evaluation of one group of a run's suites."""
         run = self.plan.runs[run_id]
-        corpora = {
-            corpus: {
-                "file": str(paths.CORPORA / f"{corpus}.parquet"),
-                "source": self.plan.corpora[corpus].label,
-            }
-            for suite in run.suites.values()
-            for corpus in suite.corpora.values()
-        }
+        suites = list(run.groups[group].values())
         return canonical(
             {
                 "run": run.id,
                 "label": f"evaluate {run.label}",
                 "model_id": run.model.id,
                 "separator": run.model.separator,
-                "suites": [{"protocol": s.protocol, "content": s.content} for s in run.suites.values()],
-                "corpora": corpora,
+                "suites": [{"protocol": s.protocol, "content": s.content} for s in suites],
+                "corpora": {
+                    corpus: {
+                        "file": str(paths.CORPORA / f"{corpus}.parquet"),
+                        "source": self.plan.corpora[corpus].label,
+                    }
+                    for suite in suites
+                    for corpus in suite.corpora.values()
+                },
+                "tasks": {
+                    data.id: {"folder": str(paths.TASKS / data.id), "source": data.label}
+                    for suite in suites
+                    for data in suite.data.values()
+                },
                 "settings": dataclasses.asdict(run.settings),
                 "columns": columns(run),
                 "dtype": self.plan.evaluate["dtype"],
@@ -128,6 +179,7 @@ class Jobs:
                 "store": str(paths.STORE),
                 "failure": str(paths.failure_file(run.id)),
                 "compress_code": method_code(run.method.file),
+                "suite_code": {s.suite: suite_code(s.suite) for s in suites},
                 "code": stage_code("evaluate"),
             }
         )
@@ -137,6 +189,7 @@ class Jobs:
         plan, unit = self.plan, self.plan.units[unit_name]
         runs = plan.runs_of([unit_name])
         data = unit.paper.data
+        suites = [suite for run in runs for suite in run.groups[plan.group(unit_name)].values()]
         return canonical(
             {
                 "info": {
@@ -159,8 +212,8 @@ class Jobs:
                         }
                         for name, rows in unit.experiments.items()
                     },
-                    "sources": self._sources(runs),
-                    "protocols": self._protocols(runs),
+                    "sources": self._sources(suites, runs),
+                    "protocols": self._protocols(suites),
                     "calibrations": {
                         r.calibration.id: {
                             "corpus": r.calibration.corpus.name,
@@ -190,24 +243,25 @@ class Jobs:
         options = "" if self.plan.scale == "local" else f" --config scale={self.plan.scale}"
         return f"snakemake --cores all {unit}".rstrip() + options
 
-    def _protocols(self, runs: list[Run]) -> dict[str, dict[str, Any]]:
+    def _protocols(self, suites: list[Suite]) -> dict[str, dict[str, Any]]:
         """Every protocol of some runs with all the tasks that any of them measures."""
-        found: dict[str, dict[str, Any]] = {}
-        for suite in (suite for run in runs for suite in run.suites.values()):
-            known = found.setdefault(
-                suite.protocol, {**suite.content, "tasks": {}, "title": self.plan.protocol_titles[suite.name]}
-            )
-            known["tasks"].update(suite.content["tasks"])
-        return found
+        found: dict[str, Suite] = {}
+        for suite in suites:
+            known = found.get(suite.protocol)
+            found[suite.protocol] = joined(known, suite) if known else suite
+        return {
+            protocol: {**suite.content, "title": self.plan.protocol_titles[suite.name]}
+            for protocol, suite in found.items()
+        }
 
-    def _sources(self, runs: list[Run]) -> list[dict[str, str]]:
-        used = {c for r in runs for s in r.suites.values() for c in s.corpora.values()}
+    def _sources(self, suites: list[Suite], runs: list[Run]) -> list[dict[str, str]]:
+        used = {c for s in suites for c in s.corpora.values()}
         used |= {r.calibration.corpus.id for r in runs if r.calibration}
         return [
             {"name": c.name, "role": c.role, "source": c.label, "fit": c.fit, "note": c.note}
             for c in self.plan.corpora.values()
             if c.id in used
-        ]
+        ] + _task_sources(suites)
 
     def _skipped(self, paper: str, row: Row) -> dict[str, Any]:
         return {
@@ -256,6 +310,18 @@ class Jobs:
 
     def _papers(self, unit: str) -> str:
         return _relative(self.plan.units[unit].paper.path.parents[1])
+
+
+def _task_sources(suites: list[Suite]) -> list[dict[str, str]]:
+    """The sources of task data, and of the examples in prompts where there are any."""
+    found = []
+    for data in {d.id: d for s in suites for d in s.data.values()}.values():
+        told = {"source": data.label, "fit": data.fit, "note": data.note}
+        found.append({"name": data.name, "role": data.role, **told})
+        if data.shots:
+            told = {key: data.shots[key] for key in ("source", "fit", "note")}
+            found.append({"name": data.name, "role": f"{data.title}, examples in the prompt", **told})
+    return found
 
 
 def columns(run: Run) -> dict[str, Any]:

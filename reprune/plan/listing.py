@@ -6,21 +6,28 @@ from pathlib import Path
 
 from reprune.plan import paths
 from reprune.plan.estimate import Estimate, estimate
+from reprune.plan.grid import Run
 from reprune.plan.plan import Plan
 
 
 def listing(plan: Plan, units: list[str], cores: int, root: Path) -> list[str]:
     """Lines for the console before the work starts."""
     runs = plan.runs_of(units)
-    todo = [run for run in runs if not _evaluated(run.id, run.evaluation, root)]
+    groups = list(dict.fromkeys(plan.group(unit) for unit in units))
+    todo = [run for run in runs if not _evaluated(run, groups, root)]
+    suites = [s for run in runs for group in groups for s in run.groups.get(group, {}).values()]
     lines = [
         f"Reprune · scale {plan.scale} ({plan.scale_title}) · {', '.join(units)}",
         f"{len(runs)} runs, {len(todo)} to compute · {plan.evaluate['dtype']} evaluation",
     ]
-    used = {c for run in runs for suite in run.suites.values() for c in suite.corpora.values()}
+    used = {c for suite in suites for c in suite.corpora.values()}
     used |= {run.calibration.corpus.id for run in runs if run.calibration}
     lines += [f"  model {m.name}: {m.label}" for m in {run.model.id: run.model for run in runs}.values()]
     lines += [f"  text {c.name}: {c.label} ({c.fit})" for c in plan.corpora.values() if c.id in used]
+    tasks = {d.id: d for suite in suites for d in suite.data.values()}
+    lines += [f"  task {d.name}: {d.label} ({d.fit}, {d.rows:,} items)" for d in tasks.values()]
+    absent = {reason for suite in suites for reason in suite.content.get("unavailable", {}).values()}
+    lines += [f"  task not to be had, {reason}" for reason in sorted(absent)]
     lines += [
         f"  skipped {row.label} {row.target.label} on {row.model}: {row.reason}"
         for unit in units
@@ -30,12 +37,17 @@ def listing(plan: Plan, units: list[str], cores: int, root: Path) -> list[str]:
     ]
     lines += [f"  MISSING {line}" for line in plan.missing]
     if todo:
-        lines.append(_time_line(estimate(plan, todo, root), cores))
+        lines.append(_time_line(estimate(plan, todo, groups, root), cores))
     return lines
 
 
-def _evaluated(run: str, evaluation: str, root: Path) -> bool:
-    return (root / paths.RUNS / run / f"evaluation-{evaluation}.json").is_file()
+def _evaluated(run: Run, groups: list[str], root: Path) -> bool:
+    """Whether every group that the run belongs to has its file."""
+    return all(
+        (root / paths.evaluation_file(run.id, run.evaluation(group))).is_file()
+        for group in groups
+        if group in run.groups
+    )
 
 
 def _time_line(guess: Estimate, cores: int) -> str:

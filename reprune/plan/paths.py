@@ -10,6 +10,7 @@ SPEED = STORE / "speed.json"
 PACKAGES = RESULTS / "inputs" / "packages"
 CORPORA = RESULTS / "inputs" / "corpora"
 MODELS = RESULTS / "inputs" / "models"
+TASKS = RESULTS / "inputs" / "tasks"
 CALIBRATION = RESULTS / "inputs" / "calibration"
 RUNS = RESULTS / "runs"
 
@@ -22,6 +23,11 @@ def unit_folder(out: str, unit: str) -> Path:
 def report_file(out: str, unit: str | None = None) -> Path:
     """The report of everything (``unit`` None) or of one unit."""
     return (RESULTS / out if unit is None else unit_folder(out, unit)) / "report.html"
+
+
+def evaluation_file(run: str, evaluation: str) -> Path:
+    """The evaluation of a run, named after the suites it measures."""
+    return RUNS / run / f"evaluation-{evaluation}.json"
 
 
 def failure_file(run: str) -> Path:

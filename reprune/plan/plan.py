@@ -13,8 +13,9 @@ from reprune.plan.grid import Calibration, Grid, Row, Run
 from reprune.plan.hardware import evaluation_dtype
 from reprune.plan.inputs import Corpus, Inputs, Model
 from reprune.plan.problems import Problems, display_path, nearest
-from reprune.plan.protocols import Protocols
+from reprune.plan.protocols import DOWNSTREAM, SIZES, Protocols
 from reprune.plan.source import Source, read_source, validate
+from reprune.plan.tasks import TaskData, Tasks
 from reprune.plan.units import Unit, check_views, units_of
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +31,7 @@ class Plan:
     runs: dict[str, Run]
     units: dict[str, Unit]
     corpora: dict[str, Corpus]
+    tasks: dict[str, TaskData]
     models: dict[str, Model]
     calibrations: dict[str, Calibration]
     packages: dict[str, dict[str, Any]]
@@ -54,6 +56,10 @@ class Plan:
         }
         return [run for run_id, run in self.runs.items() if run_id in wanted]
 
+    def group(self, unit: str) -> str:
+        """The group of suites that a unit's runs measure together."""
+        return unit if self.units[unit].on_request else ""
+
     @property
     def default_units(self) -> list[str]:
         """The units behind ``all``: every paper's, less those made on request."""
@@ -69,7 +75,8 @@ def build_plan(config: dict[str, Any], root: Path = ROOT) -> Plan:
     problems = Problems()
     settings = _settings(config, root, problems)
     sources = {
-        name: read_source(root / "config" / f"{name}.yaml", problems, name) for name in ("models", "data")
+        name: read_source(root / "config" / f"{name}.yaml", problems, name)
+        for name in ("models", "data", "tasks")
     }
     scale = _scale(settings["scale"], root, problems)
     protocol_files = sorted((root / "config" / "protocols").glob("*.yaml"))
@@ -93,7 +100,13 @@ def build_plan(config: dict[str, Any], root: Path = ROOT) -> Plan:
     )
     grid = Grid(
         inputs,
-        Protocols(protocols, scale.data.get("protocols", {}), inputs, problems),
+        Protocols(
+            protocols,
+            scale.data.get("protocols", {}),
+            inputs,
+            Tasks(sources["tasks"], inputs, problems),
+            problems,
+        ),
         methods,
         scale.data["values"],
         scale.data["compress"],
@@ -101,7 +114,7 @@ def build_plan(config: dict[str, Any], root: Path = ROOT) -> Plan:
     )
     units: dict[str, Unit] = {}
     for paper in papers:
-        check_views(paper, problems)
+        check_views(paper, protocols, problems)
         rows = {name: grid.expand(paper, name) for name in paper.data.get("experiments", {})}
         units.update(units_of(paper, rows))
     problems.raise_if_any()
@@ -146,9 +159,26 @@ def _check_names(
     for keys, what, wanted, known in named:
         if wanted not in known:
             problems.add(scale.where(*keys), f"unknown {what} '{wanted}'; {nearest(wanted, known)}")
+    for name, sizes in scale.data.get("protocols", {}).items():
+        known = SIZES[protocols[name].data["suite"] == DOWNSTREAM] if name in protocols else sizes
+        for size in set(sizes) - set(known):
+            problems.add(
+                scale.where("protocols", name, size),
+                f"protocol '{name}' has no size '{size}'; it has {', '.join(known)}",
+            )
     for file, protocol in protocols.items():
         if protocol.data["name"] != file:
             problems.add(protocol.where("name"), f"name is '{protocol.data['name']}', the file is '{file}'")
+        for task in protocol.data.get("tasks", {}):
+            if task not in sources["tasks"].data:
+                hint = nearest(task, sources["tasks"].data)
+                problems.add(protocol.where("tasks", task), f"unknown task '{task}'; {hint}")
+        for i, task in enumerate(protocol.data.get("average", [])):
+            if task not in protocol.data["tasks"]:
+                hint = nearest(task, protocol.data["tasks"])
+                problems.add(
+                    protocol.where("average", i), f"'{task}' is none of the protocol's tasks; {hint}"
+                )
 
 
 def _methods(folders: list[Path], problems: Problems) -> dict[str, MethodEntry]:
@@ -209,12 +239,13 @@ def _assemble(
 ) -> Plan:
     runs = grid.runs
     corpora = _corpora(grid)
+    tasks = {d.id: d for run in runs.values() for s in run.suites for d in s.data.values()}
     models = {run.model.id: run.model for run in runs.values()}
     calibrations = {run.calibration.id: run.calibration for run in runs.values() if run.calibration}
     evaluate = {**scale.data["evaluate"], "dtype": evaluation_dtype(scale.data["evaluate"]["dtype"])}
     needed = {
         part["package"] for c in (*corpora.values(), *models.values()) for part in _package_parts(c.content)
-    }
+    } | {package for data in tasks.values() for package in data.packages}
     missing = sorted({x.missing for x in (*corpora.values(), *models.values()) if x.missing})
     return Plan(
         settings["scale"],
@@ -223,6 +254,7 @@ def _assemble(
         runs,
         units,
         corpora,
+        tasks,
         models,
         calibrations,
         {name: inputs.data.data["packages"][name] for name in sorted(needed)},
@@ -248,7 +280,7 @@ def _corpora(grid: Grid) -> dict[str, Corpus]:
         run.calibration.corpus.id: run.calibration.corpus for run in grid.runs.values() if run.calibration
     }
     for run in grid.runs.values():
-        for suite in run.suites.values():
+        for suite in run.suites:
             for task in suite.corpora:
                 name = grid.protocols.sources[suite.name].data["corpora"][task]["corpus"]
                 corpus = grid.inputs.corpus(name, task)

@@ -23,7 +23,7 @@ def compress_resources(run: Run) -> dict[str, int]:
 def evaluate_resources(run: Run) -> dict[str, int]:
     """``mem_mb`` and ``runtime`` (minutes) of an evaluation: two whole models and one window's logits."""
     facts = run.model.facts
-    window = max((suite.content["window"] for suite in run.suites.values()), default=1)
+    window = max((suite.longest for suite in run.suites), default=1)
     mem = BASE_MB + (2 * facts.parameters * FLOAT + 4 * window * facts.vocab_size * FLOAT) / 1e6
     return {"mem_mb": int(mem), "runtime": _minutes(evaluate_flops(run))}
 

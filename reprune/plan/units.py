@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reprune.plan.grammar import CHECKS, PLOTS, TABLE
-from reprune.plan.grid import Row
+from reprune.plan.grid import Row, unit_name
 from reprune.plan.problems import Problems, nearest
 from reprune.plan.source import Source
 
@@ -27,10 +27,9 @@ class Unit:
 def units_of(paper: Source, rows: dict[str, list[Row]]) -> dict[str, Unit]:
     """The unit of a paper's usual experiments, and one for each that is made on request."""
     data = paper.data
-    requested = {name for name, e in data.get("experiments", {}).items() if e.get("on_request")}
-    groups = {data["id"]: set(rows) - requested} | {
-        f"{data['id']}_{name}": {name} for name in sorted(requested)
-    }
+    groups: dict[str, set[str]] = {data["id"]: set()}
+    for experiment in rows:
+        groups.setdefault(unit_name(data, experiment), set()).add(experiment)
     return {
         name: Unit(
             name, paper, name != data["id"], {e: rows[e] for e in rows if e in members}, _views(data, members)
@@ -48,15 +47,41 @@ def _experiments(item: dict) -> set[str]:
     return {item["experiment"]} if "experiment" in item else {check["experiment"] for check in item["checks"]}
 
 
-def check_views(paper: Source, problems: Problems) -> None:
+def check_views(paper: Source, protocols: dict[str, Source], problems: Problems) -> None:
     """Check tables, plots and claims against the grammar of the analysis layer."""
     for i, item in enumerate(paper.data.get("tables", [])):
         _check(paper, ("tables", i), item, TABLE, problems)
+        _check_tasks(paper, ("tables", i), item, protocols, problems)
     for i, item in enumerate(paper.data.get("plots", [])):
         _check_kind(paper, ("plots", i), item, PLOTS, problems)
+        _check_tasks(paper, ("plots", i), item, protocols, problems)
     for i, claim in enumerate(paper.data.get("claims", [])):
         for j, check in enumerate(claim["checks"]):
             _check_kind(paper, ("claims", i, "checks", j), check, CHECKS, problems)
+            _check_tasks(paper, ("claims", i, "checks", j), check, protocols, problems)
+
+
+def _check_tasks(
+    paper: Source, at: tuple, item: dict, protocols: dict[str, Source], problems: Problems
+) -> None:
+    """A table, plot or check must name a protocol, and tasks that it has."""
+    name = item.get("protocol")
+    if name is None:
+        return
+    if name not in protocols:
+        problems.add(paper.where(*at, "protocol"), f"unknown protocol '{name}'; {nearest(name, protocols)}")
+        return
+    protocol = protocols[name].data
+    known = [
+        *protocol.get("tasks", protocol.get("corpora", {})),
+        *(["average"] if "average" in protocol else []),
+    ]
+    for key in ("task", "tasks"):
+        for task in [item[key]] if isinstance(item.get(key), str) else item.get(key, []):
+            if task not in known:
+                problems.add(
+                    paper.where(*at, key), f"protocol '{name}' has no task '{task}'; {nearest(task, known)}"
+                )
 
 
 def _check_kind(paper: Source, at: tuple, item: dict, grammar: dict, problems: Problems) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from reprune.plan.hardware import processor
 from reprune.plan.identity import canonical
 
-PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "lm-eval")
 ROOT = Path(__file__).parents[2]
 
 

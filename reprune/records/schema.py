@@ -48,7 +48,12 @@ COLUMNS = (
     "created",
 )
 STATUSES = ("ok", "skipped", "diverged", "failed", "oom")
-ITEM_COLUMNS = ("run_id", "protocol", "task", "metric", "item", "part", "value")
+ITEM_COLUMNS = ("run_id", "protocol", "task", "metric", "item", "part", "value") + (
+    "doc_hash",
+    "prompt_hash",
+    "target_hash",
+    "responses",
+)
 
 
 def record(**values: Any) -> dict[str, Any]:

@@ -2,209 +2,181 @@
 
 from __future__ import annotations
 
-import math
+import importlib.metadata
 import time
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from reprune.data.corpora import documents_hash, read_corpus
-from reprune.evaluation.block_error import block_errors
-from reprune.evaluation.perplexity import summarise, window_losses
-from reprune.evaluation.text import evaluation_windows
-from reprune.models.folder import ModelFolder, ModelFolderError
+from reprune.evaluation.downstream import SUITE as DOWNSTREAM
+from reprune.evaluation.downstream import average, declared
 from reprune.plan.identity import canonical
 from reprune.plan.paths import SPEED
 from reprune.records.files import read_json, write_json
 from reprune.records.progress import Progress
 from reprune.records.provenance import provenance
-from reprune.records.schema import record
+from reprune.records.schema import ITEM_COLUMNS, record
 from reprune.records.store import Store
+from reprune.stages.bench import Bench
 from reprune.stages.job import Job
 
 RESULT = "result.json"
+NOT_TOLD = ("variant", "unit", "higher_is_better", "evaluate_s")  # of what lm-eval reports beside
 MIN_TIMED_S = 5.0  # shorter work tells the speed of its overhead
+FACTS = ("ratio_achieved", "ratio_basis", "params", "nonzeros", "bytes", "compress_s", "peak_rss_mb")
 
 
 def run(job: Job) -> None:
     """Measure what the store does not have yet, then write the run's records and per-item values."""
     torch.set_num_threads(job.threads)
-    bench = Bench(job)
+    evaluation = Evaluation(job)
     rows, items = [], []
     for suite in job.params["suites"]:
-        for task in suite["content"]["tasks"]:
-            result = bench.result(suite, task)
-            rows.append(_record(job, bench, suite, task, result))
-            items += [
-                {"run_id": job.params["run"], "protocol": suite["protocol"], "task": task, **item}
-                for item in result["items"]
-            ]
+        results = {task: evaluation.result(suite, task) for task in suite["content"]["tasks"]}
+        rows += [row for task, result in results.items() for row in evaluation.rows(suite, task, result)]
+        if suite["content"]["suite"] == DOWNSTREAM:
+            rows += evaluation.absent(suite) + evaluation.average(suite, results)
+        here = {"run_id": job.params["run"], "protocol": suite["protocol"]}
+        items += [
+            {**dict.fromkeys(ITEM_COLUMNS), **here, "task": task, **item}
+            for task, result in results.items()
+            for item in result["items"]
+        ]
     write_json(job.output["evaluation"], {"records": rows, "items": items})
 
 
-class Bench:
-    """The models, tokenizer and texts of one run, loaded when first needed."""
+class Evaluation:
+    """The measurements of one run: from the store, or made on the bench, and written down as records."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.store = Store(Path(job.params["store"]))
-        self.facts = read_json(Path(job.input["facts"]))
-        self.dtype = job.params["dtype"]
+        self.bench = Bench(job)
 
     def result(self, suite: dict[str, Any], task: str) -> dict[str, Any]:
         """The measurement of one task, from the store or made now."""
-        content = {**suite["content"], "tasks": {task: suite["content"]["tasks"][task]}}
+        content = suite["content"]
         key = {
             "kind": "evaluation",
-            "checkpoint": self.facts["hash"],
-            "suite": content,
-            "dtype": self.dtype,
-            "dense": self.job.params["model_id"] if suite["content"]["suite"] == "block_error" else None,
+            "checkpoint": self.bench.facts["hash"],
+            "suite": _content_of(content, task),
+            "dtype": self.bench.dtype,
+            "dense": self.job.params["model_id"] if content["suite"] == "block_error" else None,
             "separator": self.job.params["separator"],
-            "code": self.job.params["code"],
+            "lm_eval": importlib.metadata.version("lm-eval") if content["suite"] == DOWNSTREAM else None,
+            "code": self.job.params["suite_code"][content["suite"]],
         }
         folder = self.store.get(key)
         if folder is None:
-            measured = self._measure(suite["content"], task)
+            measured = self._measure(content, task)
             folder = self.store.put(key, lambda target: write_json(target / RESULT, measured))
-        return read_json(folder / RESULT)
+        measured = read_json(folder / RESULT)
+        if content["suite"] != DOWNSTREAM:
+            return measured
+        where = f"protocol {content['name']}, task {task},"
+        told = {key: measured[key] for key in ("evaluate_s", "data_hash")}
+        return {**declared(measured, content["tasks"][task]["metric"], where), **told}
 
     def _measure(self, content: dict[str, Any], task: str) -> dict[str, Any]:
         start = time.monotonic()
-        documents = read_corpus(Path(self.corpus(content, task)["file"]))
-        windows = evaluation_windows(
-            documents, content["tasks"][task], content, self.tokenizer, self.job.params["separator"]
-        )
-        say = Progress(f"{self.job.params['label']} {content['suite']} {task}", "windows", self.job.log)
-        measured = _SUITES[content["suite"]](self, windows, say)
+        label = f"{self.job.params['label']} {content['suite']} {task}"
+        say = Progress(label, "tokens" if content["suite"] == DOWNSTREAM else "windows", self.job.log)
+        measured = self.bench.measure(content, task, say)
         seconds = time.monotonic() - start
         if content["suite"] == "perplexity" and seconds > MIN_TIMED_S:
-            self._note_speed(windows.numel() / seconds)
-        return {**measured, "n": len(windows), "data_hash": documents_hash(documents), "evaluate_s": seconds}
+            self._note_speed(content["window"] * measured["n"] / seconds)
+        if measured.get("truncated"):
+            print(f"{task}: {_cut(measured)}", file=self.job.log)
+        return {**measured, "evaluate_s": seconds}
 
     def _note_speed(self, tokens_per_second: float) -> None:
         """Tell later plans how fast this machine is; an estimate's basis, never a result."""
-        flops = 2.0 * self.facts["params"] * tokens_per_second / self.job.threads
+        flops = 2.0 * self.bench.facts["params"] * tokens_per_second / self.job.threads
         write_json(SPEED, {"flops": flops})
 
-    def perplexity(self, windows: torch.Tensor, say: Progress) -> dict[str, Any]:
-        """Perplexity and every window's loss."""
-        losses = window_losses(self.model, windows, self.job.params["batch_size"], say)
-        result = summarise(losses)
-        finite = math.isfinite(result.value)
-        return {
-            "metric": "perplexity",
-            "unit": "token",
-            "value": result.value if finite else None,
-            "stderr": result.stderr if math.isfinite(result.stderr) else None,
-            "reason": None if finite else "perplexity is not finite",
-            "items": [
-                {"metric": "nll", "item": i, "part": None, "value": loss if math.isfinite(loss) else None}
-                for i, loss in enumerate(losses)
-            ],
+    def rows(self, suite: dict[str, Any], task: str, result: dict[str, Any]) -> list[dict[str, Any]]:
+        """The records of a measured task: its declared metric, then what else lm-eval reports."""
+        told = {key: result.get(key) for key in ("metric", "variant", "unit", "value", "stderr", "n")}
+        told |= {"higher_is_better": result["higher_is_better"], "evaluate_s": result["evaluate_s"]}
+        told |= {"data_source": self._source(suite, task), "data_hash": result["data_hash"]}
+        status = {
+            "status": "diverged" if result["reason"] else "ok",
+            "reason": result["reason"] or _cut(result),
         }
+        others = [
+            {"metric": name, "value": value, "stderr": stderr} | dict.fromkeys(NOT_TOLD)
+            for name, (value, stderr) in result.get("others", {}).items()
+        ]
+        return [self._record(suite, task, **{**told, **status, **other}) for other in ({}, *others)]
 
-    def block_error(self, windows: torch.Tensor, say: Progress) -> dict[str, Any]:
-        """Relative error after the last block, and after every block of every window."""
-        errors = block_errors(self.dense, self.model, windows, say)
-        last = errors[:, -1]
-        finite = bool(torch.isfinite(errors).all())
-        return {
-            "metric": "relative_error",
-            "unit": "share",
-            "value": last.mean().item() if finite else None,
-            "stderr": (last.std() / math.sqrt(len(last))).item() if finite and len(last) > 1 else None,
-            "reason": None if finite else "hidden states are not finite",
-            "items": [
-                {
-                    "metric": "relative_error",
-                    "item": i,
-                    "part": b,
-                    "value": errors[i, b].item() if finite else None,
-                }
-                for i in range(errors.shape[0])
-                for b in range(errors.shape[1])
-            ],
-        }
-
-    @cached_property
-    def model(self) -> Any:
-        folder = ModelFolder(Path(self.job.input["checkpoint"]))
-        if folder.hash() != self.facts["hash"]:
-            raise ModelFolderError(
-                f"{folder.path}: damaged or cut short since it was written; "
-                f"delete {folder.path.parent} and run again"
+    def absent(self, suite: dict[str, Any]) -> list[dict[str, Any]]:
+        """A visible row for every task whose data could not be had."""
+        return [
+            self._record(
+                suite,
+                task,
+                metric="accuracy",
+                higher_is_better=True,
+                status="skipped",
+                reason=f"no data: {reason}",
             )
-        return self._load(self.job.input["checkpoint"])
+            for task, reason in suite["content"]["unavailable"].items()
+        ]
 
-    @cached_property
-    def dense(self) -> Any:
-        return self._load(self.job.input["model"])
+    def average(self, suite: dict[str, Any], results: dict[str, dict]) -> list[dict[str, Any]]:
+        """The mean over the tasks the protocol averages, if it does; skipped where one of them is absent."""
+        names = suite["content"]["average"]
+        if not names:
+            return []
+        told = {"metric": "accuracy", "unit": "share", "higher_is_better": True}
+        absent = [name for name in names if name not in results]
+        if absent:
+            reason = f"an average over {len(names)} tasks lacks {', '.join(absent)}"
+            return [self._record(suite, "average", **told, status="skipped", reason=reason)]
+        broken = [name for name in names if results[name]["value"] is None]
+        if broken:
+            reason = f"not finite: {', '.join(broken)}"
+            return [self._record(suite, "average", **told, status="diverged", reason=reason)]
+        value, stderr, n = average([results[name] for name in names])
+        told |= {"value": value, "stderr": stderr, "n": n}
+        return [self._record(suite, "average", **told, status="ok")]
 
-    @cached_property
-    def tokenizer(self) -> Any:
-        from transformers import AutoTokenizer
+    def _source(self, suite: dict[str, Any], task: str) -> str:
+        spec = suite["content"]["tasks"][task]
+        if suite["content"]["suite"] == DOWNSTREAM:
+            return self.job.params["tasks"][spec["data"]]["source"]
+        return self.job.params["corpora"][spec["corpus"]]["source"]
 
-        return AutoTokenizer.from_pretrained(self.job.input["model"], trust_remote_code=False)
-
-    def _load(self, folder: str) -> Any:
-        from transformers import AutoModelForCausalLM
-
-        return (
-            AutoModelForCausalLM.from_pretrained(
-                folder, dtype=getattr(torch, self.dtype), trust_remote_code=False
-            )
-            .eval()
-            .requires_grad_(False)
+    def _record(self, suite: dict[str, Any], task: str, **told: Any) -> dict[str, Any]:
+        spec, facts = self.job.params, self.bench.facts
+        return record(
+            **spec["columns"],
+            **provenance(),
+            suite=suite["content"]["suite"],
+            protocol=suite["protocol"],
+            task=task,
+            **told,
+            dtype=self.bench.dtype,
+            threads=self.job.threads,
+            batch_size=spec["batch_size"],
+            model_hash=facts["hash"],
+            settings=canonical(spec["settings"]),
+            code=spec["compress_code"] + "+" + spec["code"],
+            **{key: facts[key] for key in FACTS},
         )
 
-    def corpus(self, content: dict[str, Any], task: str) -> dict[str, str]:
-        """File and source of the corpus that a task reads."""
-        return self.job.params["corpora"][content["tasks"][task]["corpus"]]
+
+def _content_of(content: dict[str, Any], task: str) -> dict[str, Any]:
+    """What of a protocol determines the measurement of one task."""
+    spec = content["tasks"][task]
+    if content["suite"] != DOWNSTREAM:
+        return {**content, "tasks": {task: spec}}
+    kept = {key: content[key] for key in ("suite", "special_tokens", "chat_template", "seed", "limit")}
+    return {**kept, "data": spec["data"], "shots": spec["shots"]}
 
 
-_SUITES = {"perplexity": Bench.perplexity, "block_error": Bench.block_error}
-
-
-def _record(
-    job: Job, bench: Bench, suite: dict[str, Any], task: str, result: dict[str, Any]
-) -> dict[str, Any]:
-    spec, facts = job.params, bench.facts
-    return record(
-        **spec["columns"],
-        **provenance(),
-        suite=suite["content"]["suite"],
-        protocol=suite["protocol"],
-        task=task,
-        metric=result["metric"],
-        unit=result["unit"],
-        value=result["value"],
-        stderr=result["stderr"],
-        n=result["n"],
-        higher_is_better=False,
-        status="diverged" if result["reason"] else "ok",
-        reason=result["reason"],
-        evaluate_s=result["evaluate_s"],
-        dtype=bench.dtype,
-        threads=job.threads,
-        batch_size=spec["batch_size"],
-        data_source=bench.corpus(suite["content"], task)["source"],
-        data_hash=result["data_hash"],
-        model_hash=facts["hash"],
-        settings=canonical(spec["settings"]),
-        code=spec["compress_code"] + "+" + spec["code"],
-        **{
-            key: facts[key]
-            for key in (
-                "ratio_achieved",
-                "ratio_basis",
-                "params",
-                "nonzeros",
-                "bytes",
-                "compress_s",
-                "peak_rss_mb",
-            )
-        },
-    )
+def _cut(result: dict[str, Any]) -> str | None:
+    """What a reader should know of a measured value."""
+    cut = result.get("truncated")
+    return f"{cut} prompts were longer than the model's window and lost their beginnings" if cut else None

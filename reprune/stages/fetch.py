@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from reprune.plan.identity import digest
 from reprune.records.files import whole, write_json
 from reprune.stages.job import Job
 
 
 def run(job: Job) -> None:
     """Fetch what ``job.params['what']`` names."""
-    {"package": _package, "corpus": _corpus, "model": _model}[job.params["what"]](job)
+    {"package": _package, "corpus": _corpus, "task": _task, "model": _model}[job.params["what"]](job)
 
 
 def _package(job: Job) -> None:
@@ -35,6 +36,22 @@ def _corpus(job: Job) -> None:
             "characters": sum(map(len, documents)),
             "hash": documents_hash(documents),
         },
+    )
+
+
+def _task(job: Job) -> None:
+    from reprune.data.tasks import build_task
+
+    archives = {Path(file).name: Path(file) for file in job.input.get("archives", [])}
+    files = {split: Path(file) for split, file in job.params["files"].items()}
+    for split, file in job.params["archives"].items():
+        files[split] = archives[file]
+    facts = build_task(
+        job.params["name"], job.params["entry"], job.params["sources"], files, Path(job.output["folder"])
+    )
+    write_json(
+        job.output["facts"],
+        {"source": job.params["source"], "fit": job.params["fit"], "hash": digest(facts["splits"]), **facts},
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from downstream_unit import ACC, downstream_unit
 
 from reprune.analysis.unit import Unit, load_unit
 
@@ -17,6 +18,9 @@ COLUMNS = (
     "seed suite protocol task metric unit variant value stderr n higher_is_better status reason params "
     "nonzeros bytes compress_s evaluate_s peak_rss_mb dtype threads batch_size calibration data_source "
     "model_hash data_hash code commit dirty versions created"
+).split()
+ITEM_COLUMNS = (
+    "run_id protocol task metric item part value doc_hash prompt_hash target_hash responses"
 ).split()
 PPL, ERR = "perplexity-besa@1+ab12cd", "block-error@1+ab12cd"
 CALIBRATION = "c4-train-32x128-s0-0123456789ab"
@@ -85,11 +89,19 @@ class Results:
         reason=None,
         errors=None,
         zeros=None,
+        answers=None,
+        absent=None,
+        asked="",
+        protocol=ACC,
         facts=None,
         published_as=(),
         settings=None,
     ):
-        """One row: ``losses`` by task, ``errors`` (windows, blocks), ``zeros`` of each block by layer."""
+        """One row: ``losses`` by task, ``errors`` (windows, blocks), ``zeros`` of each block by layer.
+
+        ``answers`` by task are 0 or 1 to each question of ``asked``, ``absent`` maps a task to why it was
+        skipped; the average over all these tasks is recorded as well.
+        """
         method = method or label.lower()
         if method == "dense":
             target, requested, kind = "dense", 0.0, "none"
@@ -133,6 +145,8 @@ class Results:
             self._perplexity(base, task, np.asarray(values, dtype=float))
         if errors is not None:
             self._errors(base, np.asarray(errors, dtype=float))
+        if answers or absent:
+            self._answers({**base, "protocol": protocol}, answers or {}, absent or {}, asked)
         for block, by_layer in enumerate(zeros or []):
             self.layers += [
                 {
@@ -202,6 +216,37 @@ class Results:
             for b in range(values.shape[1])
         ]
 
+    def _answers(self, base, answers, absent, asked):
+        base = {**base, "suite": "downstream", "higher_is_better": True}
+        base |= {"metric": "accuracy", "unit": "share"}
+        own = {key: base[key] for key in ("run_id", "protocol", "metric")}
+        values = {task: np.asarray(right, dtype=float) for task, right in answers.items()}
+        for task, right in values.items():
+            n = len(right)
+            told = {"value": right.mean(), "stderr": right.std(ddof=1) / np.sqrt(n), "n": n}
+            self.records.append({**base, **told, "task": task, "variant": "acc"})
+            other = {"metric": "acc_norm", "value": right.mean() + 0.01, "higher_is_better": None}
+            self.records.append({**base, **told, "task": task, **other})
+            self.items += [
+                {
+                    **own,
+                    "task": task,
+                    "item": i,
+                    "value": v,
+                    "doc_hash": f"{asked}{task}{i}",
+                    "responses": "[]",
+                }
+                for i, v in enumerate(right)
+            ]
+        self.records += [
+            {**base, "task": task, "status": "skipped", "reason": reason} for task, reason in absent.items()
+        ]
+        average = {"status": "skipped", "reason": f"an average lacks {', '.join(absent)}"}
+        if not absent:
+            n = sum(map(len, values.values()))
+            average = {"value": np.mean([right.mean() for right in values.values()]), "stderr": 0.01, "n": n}
+        self.records.append({**base, "task": "average", **average})
+
     def unit(self, tables=(), plots=(), claims=(), published=(), **info) -> Unit:
         """Write everything below the folder and load it."""
         paper, folder = self.folder / "papers" / "besa", self.folder / "results" / "besa"
@@ -212,9 +257,7 @@ class Results:
         (paper / "published.yaml").write_text(yaml.safe_dump({"paper": "besa", "tables": list(published)}))
         (folder / "unit.json").write_text(json.dumps({**self.info, **info, "experiments": self.experiments}))
         _frame(self.records, COLUMNS).to_parquet(folder / "records.parquet")
-        _frame(self.items, ["run_id", "protocol", "task", "metric", "item", "part", "value"]).to_parquet(
-            folder / "items.parquet"
-        )
+        _frame(self.items, ITEM_COLUMNS).to_parquet(folder / "items.parquet")
         _frame(self.layers, ["run_id", "block", "layer", "size", "nonzeros"]).to_parquet(
             folder / "layers.parquet"
         )
@@ -561,6 +604,12 @@ def _calibrations():
 def results(tmp_path) -> Results:
     """An empty collector of results."""
     return Results(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def zeroshot(tmp_path_factory) -> Unit:
+    """A table of accuracies: 5 methods, 3 tasks of 80 questions and their average, a fourth task skipped."""
+    return downstream_unit(Results(tmp_path_factory.mktemp("zeroshot")))
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from downstream_unit import ACC
 
 from reprune.analysis.allocation import GROUPS
 from reprune.analysis.claims import check_claims
@@ -179,3 +180,100 @@ def test_cost_order(results, seconds, verdict):
     assert check["low"] is None
     if verdict != "undecided":
         assert check["basis"] == "single run, no interval"
+
+
+RIGHT = (RNG.random(300) < 0.5).astype(float)
+ACC_TASKS = {"piqa": RIGHT, "rte": RIGHT[:90]}
+ACCURACY = {
+    "experiment": "e",
+    "protocol": "zeroshot-besa",
+    "metric": "accuracy",
+    "left": "besa",
+    "right": "wanda",
+}
+GREATER = {**ACCURACY, "kind": "greater", "tasks": ["piqa"]}
+NOT_LESS = {**ACCURACY, "kind": "not_less", "tasks": ["average"], "margin": 2}
+
+
+def answers(results, gained, lost):
+    """Wanda, and BESA with that many answers of each task made right and made wrong."""
+    results.info["protocols"] = {ACC: {"tasks": {}, "average": list(ACC_TASKS)}}
+    besa = {task: right.copy() for task, right in ACC_TASKS.items()}
+    for right in besa.values():
+        wrong, good = np.flatnonzero(right == 0)[:gained], np.flatnonzero(right == 1)[:lost]
+        right[wrong], right[good] = 1, 0
+    return results.add("wanda", answers=ACC_TASKS).add("besa", answers=besa)
+
+
+@pytest.mark.parametrize("gained, lost, verdict", [(12, 1, "holds"), (1, 12, "fails"), (6, 5, "undecided")])
+def test_greater(results, gained, lost, verdict):
+    check = ask(answers(results, gained, lost), GREATER)
+    assert check["verdict"] == verdict
+    assert check["estimate"] == pytest.approx(100 * (gained - lost) / 300)
+    assert check["what"] == "accuracy of besa minus wanda"
+    assert check["sentence"] == "Besa has higher accuracy than wanda on PIQA"
+    assert check["figures"].endswith("] points")
+    assert check["basis"] == "300 items, single run"
+
+
+@pytest.mark.parametrize("gained, lost, verdict", [(12, 1, "fails"), (1, 12, "holds")])
+def test_less_and_greater_are_opposites(results, gained, lost, verdict):
+    assert ask(answers(results, gained, lost), {**GREATER, "kind": "less"})["verdict"] == verdict
+
+
+@pytest.mark.parametrize(
+    "gained, lost, margin, verdict",
+    [
+        (0, 0, 1, "holds"),
+        (3, 3, 3, "holds"),
+        (3, 3, 1, "undecided"),
+        (0, 2, 4, "holds"),
+        (0, 20, 3, "fails"),
+        (9, 0, 0, "holds"),
+    ],
+)
+def test_not_less_is_non_inferiority_by_a_margin(results, gained, lost, margin, verdict):
+    check = ask(answers(results, gained, lost), {**NOT_LESS, "margin": margin})
+    assert check["verdict"] == verdict
+    assert check["threshold"] == -margin
+    assert check["items"] == 390
+
+
+def test_not_less_says_what_it_asks(results):
+    check = ask(answers(results, 3, 3), NOT_LESS)
+    assert check["sentence"] == "Accuracy of besa is at most 2 points below that of wanda on average"
+    assert check["figures"] == f"0.00 [−{-check['low']:.2f}, +{check['high']:.2f}] points, more than −2 asked"
+
+
+def test_a_check_on_the_average_weighs_tasks_alike(results):
+    check = ask(answers(results, 6, 0), {**GREATER, "tasks": ["average"]})
+    assert check["estimate"] == pytest.approx(100 * (6 / 300 + 6 / 90) / 2)
+    assert (check["where"], check["verdict"]) == ("Average", "holds")
+
+
+def test_a_check_on_different_questions_is_undecided(results):
+    results.add("wanda", answers=ACC_TASKS).add("besa", answers=ACC_TASKS, asked="other ")
+    check = ask(results, GREATER)
+    assert check["verdict"] == "undecided"
+    assert "were not asked the same" in check["reason"]
+
+
+def test_a_check_on_a_task_that_was_skipped_is_undecided_with_its_reason(results):
+    for name in ("wanda", "besa"):
+        results.add(name, answers=ACC_TASKS, absent={"mathqa": "no data: nowhere"})
+    check = ask(results, {**GREATER, "tasks": ["mathqa"]})
+    assert (check["verdict"], check["reason"]) == ("undecided", "wanda at 50%: skipped (no data: nowhere)")
+
+
+def test_a_diverged_row_has_the_worst_accuracy(results):
+    results.add("wanda", answers=ACC_TASKS).add("besa", status="diverged", reason="NaN")
+    results.records[-1]["protocol"] = ACC
+    assert ask(results, GREATER)["verdict"] == "fails"
+    assert ask(results, {**GREATER, "left": "wanda", "right": "besa"})["verdict"] == "holds"
+
+
+def test_another_metric_of_the_task_that_diverged_disturbs_no_accuracy(results):
+    answers(results, 12, 1)
+    diverged = {"metric": "perplexity", "value": np.inf, "higher_is_better": False}
+    results.records += [{**row, **diverged} for row in results.records if row["task"] == "piqa"][:1]
+    assert ask(results, GREATER)["verdict"] == "holds"

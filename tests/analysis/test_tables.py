@@ -36,6 +36,7 @@ def published(**more):
     return [
         {
             "id": "p",
+            "metric": "perplexity",
             "rows": rows,
             "decimals": 2,
             "decides": True,

@@ -43,7 +43,7 @@ def refused(capsys: pytest.CaptureFixture[str]):
 def test_papers_shows_titles_contents_and_commands(told):
     text = told("papers")
     assert "BESA: Pruning Large Language Models" in text
-    assert "2 tables · 3 plots" in text
+    assert "3 tables · 3 plots" in text
     assert "on request · 1 table" in text and "snakemake --cores all besa_ablations" in text
 
 

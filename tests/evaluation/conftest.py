@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -35,3 +36,22 @@ def byte_tokenizer(tiny_folder) -> Any:
         single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)]
     )
     return tokenizer
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tiny_folder) -> Any:
+    """One token per byte."""
+    return AutoTokenizer.from_pretrained(tiny_folder())
+
+
+@pytest.fixture
+def engine_of(tokenizer) -> Callable[..., Any]:
+    """The scoring engine around a model; a warning is an error."""
+    from reprune.evaluation.engine import RepruneLM
+
+    def made(model: Any, **arguments: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            return RepruneLM(model, tokenizer=tokenizer, **arguments)
+
+    return made

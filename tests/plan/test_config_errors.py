@@ -78,8 +78,8 @@ IN_PAPER = {  # what is wrong: old text, new text, line and message
     "broken YAML": ("[tiny-llama]", "[tiny-llama", ":8: not YAML: "),
     "long calibration": (
         "wanda]",
-        "{method: wanda, calibration: {length: 257}}]",
-        ":10: calibration windows of 257 tokens are longer than the context of tiny-llama",
+        "{method: wanda, calibration: {length: 513}}]",
+        ":10: calibration windows of 513 tokens are longer than the context of tiny-llama",
     ),
     "corpus": (
         "wanda]",
@@ -104,9 +104,26 @@ IN_PAPER = {  # what is wrong: old text, new text, line and message
     ),
     "key of a table": (
         "experiments:",
-        "tables: [{id: p, title: t, experiment: main, suite: perplexity, protocol: p, "
-        "tasks: [c4]}]\nexperiments:",
+        "tables: [{id: p, title: t, experiment: main, suite: perplexity, protocol: perplexity-wanda, "
+        "tasks: [wikitext2]}]\nexperiments:",
         ":4: missing key 'metric'",
+    ),
+    "protocol of a table": (
+        "experiments:",
+        "tables: [{id: p, title: t, experiment: main, suite: downstream, protocol: zeroshot-bess, "
+        "metric: accuracy, tasks: [piqa]}]\nexperiments:",
+        ":4: unknown protocol 'zeroshot-bess'; did you mean 'zeroshot-besa'?",
+    ),
+    "task of a table": (
+        "experiments:",
+        "tables: [{id: p, title: t, experiment: main, suite: downstream, protocol: zeroshot-besa, "
+        "metric: accuracy, tasks: [piqa, openbookqa]}]\nexperiments:",
+        ":4: protocol 'zeroshot-besa' has no task 'openbookqa'; ",
+    ),
+    "task of a suite": (
+        "suites: [perplexity-wanda]",
+        "suites: [{protocol: zeroshot-besa, tasks: [bolq]}]",
+        ":11: protocol 'zeroshot-besa' has no task 'bolq'; did you mean 'boolq'?",
     ),
 }
 ELSEWHERE = {  # what is wrong: file, old text, new text, message; {line} is the last line of the new text
@@ -163,6 +180,37 @@ ELSEWHERE = {  # what is wrong: file, old text, new text, message; {line} is the
         "wikitext2-test: made-test",
         "wikitext2-test: made-tests",
         ":{line}: unknown corpus 'made-tests'; did you mean 'made-test'?",
+    ),
+    "task of a protocol": (
+        "config/protocols/zeroshot-besa.yaml",
+        "  boolq: {metric: acc, shots: 0}",
+        "  boolq: {metric: acc, shots: 0}\n  sciqq: {metric: acc, shots: 0}",
+        ":{line}: unknown task 'sciqq'; did you mean 'sciq'?",
+    ),
+    "averaged task": (
+        "config/protocols/zeroshot-wanda.yaml",
+        "average: [boolq,",
+        "average: [piqa,",
+        ":{line}: 'piqa' is none of the protocol's tasks; ",
+    ),
+    "metric of a task": (
+        "config/protocols/zeroshot-besa.yaml",
+        "  piqa: {metric: acc,",
+        "  piqa: {metric: accnorm,",
+        ":{line}: tasks.piqa.metric is 'accnorm'; did you mean 'acc_norm'?",
+    ),
+    "limit of nothing": (
+        "config/scales/smoke.yaml",
+        "zeroshot-besa: {limit: 6}",
+        "zeroshot-besa: {limit: 0}",
+        ":{line}: protocols.zeroshot-besa.limit: 0 is less than the minimum of 1 "
+        "(expected: items of a task at most or null for all)",
+    ),
+    "size of another suite": (
+        "config/scales/smoke.yaml",
+        "zeroshot-besa: {limit: 6}",
+        "zeroshot-besa: {windows: 6}",
+        ":{line}: protocol 'zeroshot-besa' has no size 'windows'; it has limit",
     ),
     "method file": (
         "papers/wanda/method.py",
@@ -237,7 +285,7 @@ def test_a_paper_that_two_folders_define_is_refused(project):
 
 
 def test_a_corpus_that_no_source_of_the_scale_has_is_refused(project):
-    project.edit("config/scales/smoke.yaml", "corpora: ", "sources: [hub]\ncorpora: ")
+    project.edit("config/scales/smoke.yaml", "sources: [made]", "sources: [hub]")
     project.edit("config/scales/smoke.yaml", "  c4-train: made-train\n", "")
     project.edit(
         "config/data.yaml",
@@ -273,3 +321,26 @@ def test_all_mistakes_are_shown_at_once(project):
         "/no/such/folder",
     ]
     assert [sum(word in line for line in lines) for word in wanted] == [1] * len(wanted), lines
+
+
+def ask_for(project, task, shots):
+    project.edit("config/protocols/zeroshot-besa.yaml", "shots: 0}", f"shots: {shots}}}")
+    project.edit("config/protocols/zeroshot-besa.yaml", "  piqa:", f"  {task}:")
+    project.edit("config/protocols/zeroshot-besa.yaml", "[piqa, ", "[")
+    project.edit(PAPER, "[perplexity-wanda]", "[zeroshot-besa]")
+
+
+def test_more_examples_than_there_are_is_refused_while_planning(project):
+    ask_for(project, "piqa", 41)
+    assert project.complaints() == [
+        "config/protocols/zeroshot-besa.yaml:13: task 'piqa' is asked for 41 examples in the prompt, "
+        "made has 40"
+    ]
+
+
+def test_a_task_without_a_pool_of_examples_is_refused_where_they_are_asked_for(project):
+    ask_for(project, "lambada_openai", 2)
+    assert project.complaints() == [
+        "config/protocols/zeroshot-besa.yaml:13: task 'lambada_openai' has no examples to put into a prompt; "
+        "set shots: 0"
+    ]

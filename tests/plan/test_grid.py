@@ -71,7 +71,7 @@ def test_two_papers_that_ask_for_a_run_share_it_with_the_tasks_of_both(project):
     shared = [run for run in plan.runs.values() if run.papers == {"mini", "second"}]
     assert [(run.method.id, run.target.sparsity, run.seed) for run in shared] == [("wanda", 0.5, 0)]
     assert len(plan.runs) == len(alone) + 1
-    assert {suite.name for suite in shared[0].suites.values()} == {"perplexity-wanda", "perplexity-besa"}
+    assert {suite.name for suite in shared[0].suites} == {"perplexity-wanda", "perplexity-besa"}
     assert '"papers":"[\\"mini\\",\\"second\\"]"' in Jobs(plan).evaluate(shared[0].id)
 
 
@@ -79,7 +79,7 @@ def test_tasks_of_one_protocol_asked_for_twice_are_joined(project):
     project.write("papers/second/paper.yaml", SECOND)
     project.write("papers/third/paper.yaml", SECOND.replace("second", "third").replace("[ptb]", "[c4]"))
     shared = next(r for r in project.plan().runs.values() if r.papers == {"second", "third"})
-    (suite,) = shared.suites.values()
+    (suite,) = shared.suites
     assert set(suite.content["tasks"]) == set(suite.corpora) == {"ptb", "c4"}
 
 

@@ -10,7 +10,7 @@ CALIBRATED = "{method: wanda, calibration: {corpus: c4-train}}"
 @pytest.fixture
 def local(project):
     """Plans the paper on real corpora; returns the source of each by name."""
-    project.edit("config/scales/smoke.yaml", "corpora: ", "sources: [mirror, package, hub]\ncorpora: ")
+    project.edit("config/scales/smoke.yaml", "sources: [made]", "sources: [mirror, package, hub]")
     text = (project.root / "config/scales/smoke.yaml").read_text()
     for line in [line for line in text.splitlines() if ": made-t" in line and "calibration" not in line]:
         project.edit("config/scales/smoke.yaml", line + "\n", "")
@@ -77,7 +77,7 @@ def test_a_mirror_may_hold_hub_models_and_a_model_may_be_a_folder(project, tmp_p
     (models / "huggyllama--llama-7b").symlink_to(tiny_folder())
     project.edit(
         "config/models.yaml",
-        "source: {random: {seed: 2, max_position_embeddings: 256}}",
+        "source: {random: {seed: 2, max_position_embeddings: 512}}",
         f"source: {{folder: {tiny_folder('tiny-llama-gqa')}}}",
     )
     project.edit("papers/mini/paper.yaml", "[tiny-llama]", "[llama-7b, tiny-llama-gqa]")
@@ -93,7 +93,7 @@ def test_a_mirror_may_hold_hub_models_and_a_model_may_be_a_folder(project, tmp_p
 def test_a_model_folder_that_is_not_there_is_missing(project):
     project.edit(
         "config/models.yaml",
-        "source: {random: {seed: 1, max_position_embeddings: 256}}",
+        "source: {random: {seed: 1, max_position_embeddings: 512}}",
         "source: {folder: /no/model}",
     )
     assert project.plan().missing == ["tiny-llama: /no/model has no config.json"]

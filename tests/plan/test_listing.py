@@ -25,7 +25,7 @@ def test_the_listing_counts_what_is_left_and_names_inputs_and_skipped_rows(exper
     ]
     run = next(iter(plan.runs.values()))
     (tmp_path / "results" / "runs" / run.id).mkdir(parents=True)
-    (tmp_path / "results" / "runs" / run.id / f"evaluation-{run.evaluation}.json").touch()
+    (tmp_path / "results" / "runs" / run.id / f"evaluation-{run.evaluation()}.json").touch()
     assert listing(plan, ["mini"], 2, tmp_path)[1].startswith("3 runs, 2 to compute")
 
 
@@ -42,10 +42,10 @@ def test_a_measured_speed_replaces_the_assumed_one(project, tmp_path):
     plan = project.plan()
     runs = list(plan.runs.values())
     (tmp_path / "results" / ".store").mkdir(parents=True)
-    guesses = [estimate(plan, runs, tmp_path)]
+    guesses = [estimate(plan, runs, [""], tmp_path)]
     for flops in (1e6, 2e6):
         (tmp_path / "results" / ".store" / "speed.json").write_text(json.dumps({"flops": flops}))
-        guesses.append(estimate(plan, runs, tmp_path))
+        guesses.append(estimate(plan, runs, [""], tmp_path))
     assert [guess.measured for guess in guesses] == [False, True, True]
     starts = 2 * 5.0 * len(runs)
     assert guesses[1].core_seconds - starts == pytest.approx(2 * (guesses[2].core_seconds - starts))

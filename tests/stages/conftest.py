@@ -52,6 +52,17 @@ class Workbench:
             )
         return file
 
+    def task(self, task_id: str) -> Path:
+        folder = paths.TASKS / task_id
+        if not folder.exists():
+            self.stage(
+                "fetch",
+                self.jobs.task(task_id),
+                {},
+                {"folder": folder, "facts": folder.with_suffix(".json")},
+            )
+        return folder
+
     def model(self, model_id: str) -> Path:
         folder = paths.MODELS / model_id
         if not folder.exists():
@@ -93,10 +104,12 @@ class Workbench:
         checkpoint = paths.RUNS / run.id / "checkpoint"
         if not checkpoint.exists():
             self.compress(run)
-        for suite in run.suites.values():
+        for suite in run.suites:
             for corpus in suite.corpora.values():
                 self.corpus(corpus)
-        output = paths.RUNS / run.id / f"evaluation-{run.evaluation}.json"
+            for data in suite.data.values():
+                self.task(data.id)
+        output = paths.RUNS / run.id / f"evaluation-{run.evaluation()}.json"
         params = json.dumps({**json.loads(self.jobs.evaluate(run.id)), **changed})
         self.stage(
             "evaluate",
@@ -113,7 +126,7 @@ class Workbench:
     def collect(self, unit: str, runs: list[Run]) -> Path:
         folder = paths.unit_folder(self.plan.out, unit)
         facts = [str(paths.RUNS / run.id / "checkpoint.json") for run in runs]
-        evaluations = [str(paths.RUNS / run.id / f"evaluation-{run.evaluation}.json") for run in runs]
+        evaluations = [str(paths.RUNS / run.id / f"evaluation-{run.evaluation()}.json") for run in runs]
         self.stage(
             "collect",
             self.jobs.collect(unit),

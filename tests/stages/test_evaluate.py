@@ -10,7 +10,7 @@ import pytest
 
 from reprune.evaluation.perplexity import window_losses
 from reprune.records.schema import COLUMNS, ITEM_COLUMNS
-from reprune.stages import evaluate
+from reprune.stages import bench as bench_module
 
 SUITES = "[perplexity-arena, {protocol: block-error}]"
 
@@ -36,7 +36,7 @@ def calls(monkeypatch):
             return self.losses or window_losses(*args)
 
     made = Calls()
-    monkeypatch.setattr(evaluate, "window_losses", made)
+    monkeypatch.setattr(bench_module, "window_losses", made)
     return made
 
 
@@ -65,9 +65,10 @@ def test_a_record_says_all_there_is_to_say(measured):
         assert (row["run_id"], row["seed"], row["calibration"]) == (run.id, 1, run.calibration.id)
         assert (row["status"], row["data_source"], row["higher_is_better"]) == ("ok", "made", False)
         assert 0.49 < row["ratio_achieved"] < 0.51 and row["papers"] == '["mini"]'
-    assert {tuple(item) for item in content["items"]} == {
-        ("run_id", "protocol", "task", "metric", "item", "part", "value")
-    } and len(ITEM_COLUMNS) == 7
+    for item in content["items"]:
+        assert tuple(item) == ITEM_COLUMNS
+        empty = {name for name, value in item.items() if value is None}
+        assert empty - {"part"} == {"doc_hash", "prompt_hash", "target_hash", "responses"}
 
 
 def test_values_are_those_of_their_items(measured):
@@ -104,10 +105,19 @@ def test_a_finished_task_is_measured_again_only_if_something_differs(measured, c
     run = measured.run("magnitude")
     first = values(measured.evaluate(run))
     assert values(measured.evaluate(run)) == first and calls.count == 3
-    again = {"code": "another", "separator": "<s>", "dtype": "bfloat16"}
+    codes = {"perplexity": "another", "block_error": "another"}
+    again = {"suite_code": codes, "separator": "<s>", "dtype": "bfloat16"}
     for i, (name, value) in enumerate(again.items(), start=2):
         measured.evaluate(run, **{name: value})
         assert calls.count == 3 * i, name
+
+
+def test_code_that_a_suite_does_not_run_does_not_repeat_it(measured, calls):
+    run = measured.run("magnitude")
+    codes = {"perplexity": "same", "block_error": "old"}
+    first = values(measured.evaluate(run, suite_code=codes))
+    assert values(measured.evaluate(run, suite_code={**codes, "block_error": "new"}, code="another")) == first
+    assert calls.count == 3
 
 
 def test_another_suite_measures_only_that_suite(project, bench, calls):

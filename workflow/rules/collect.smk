@@ -3,7 +3,9 @@
 
 rule collect:
     input:
-        evaluations=lambda w: [evaluation_of(run) for run in measured_runs(w.unit)],
+        evaluations=lambda w: [
+            evaluation_of(run, w.unit) for run in measured_runs(w.unit)
+        ],
         facts=lambda w: [
             RUNS / run.id / "checkpoint.json" for run in measured_runs(w.unit)
         ],

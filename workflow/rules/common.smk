@@ -11,6 +11,8 @@ from reprune.plan.paths import (
     PACKAGES,
     RESULTS,
     RUNS,
+    TASKS,
+    evaluation_file,
     report_file,
     unit_folder,
 )
@@ -42,6 +44,7 @@ wildcard_constraints:
     model="|".join(PLAN.models) or "none",
     corpus="|".join(PLAN.corpora) or "none",
     calibration="|".join(PLAN.calibrations) or "none",
+    task="|".join(PLAN.tasks) or "none",
     package="|".join(PLAN.packages) or "none",
     evaluation="[0-9a-f]+",
 
@@ -63,9 +66,15 @@ def archive_of(content):
     return {"archive": PACKAGES / PLAN.packages[package["package"]]["file"]}
 
 
-def evaluation_of(run):
-    """The evaluation file of a run, named after the suites it measures."""
-    return RUNS / run.id / f"evaluation-{run.evaluation}.json"
+def evaluation_of(run, unit):
+    """The evaluation file of a run that has the suites of a unit."""
+    return evaluation_file(run.id, run.evaluation(PLAN.group(unit)))
+
+
+def group_of(w):
+    """The group of suites that an evaluation file holds."""
+    run = PLAN.runs[w.run]
+    return next(g for g in run.groups if run.evaluation(g) == w.evaluation)
 
 
 def finished_reports():
@@ -80,7 +89,9 @@ def measured_runs(unit):
     """The unit's runs; with `partial`, those whose evaluation is there."""
     runs = PLAN.runs_of([unit])
     return (
-        [run for run in runs if evaluation_of(run).is_file()] if PLAN.partial else runs
+        [run for run in runs if evaluation_of(run, unit).is_file()]
+        if PLAN.partial
+        else runs
     )
 
 
@@ -97,18 +108,14 @@ def compress_input(w):
 
 def evaluate_input(w):
     run = PLAN.runs[w.run]
-    corpora = sorted(
-        {
-            CORPORA / f"{c}.parquet"
-            for s in run.suites.values()
-            for c in s.corpora.values()
-        }
-    )
+    suites = run.groups[group_of(w)].values()
+    corpora = {CORPORA / f"{c}.parquet" for s in suites for c in s.corpora.values()}
     return {
         "checkpoint": RUNS / run.id / "checkpoint",
         "facts": RUNS / run.id / "checkpoint.json",
         "model": MODELS / run.model.id,
-        "corpora": corpora,
+        "corpora": sorted(corpora),
+        "tasks": sorted({TASKS / d.id for s in suites for d in s.data.values()}),
     }
 
 

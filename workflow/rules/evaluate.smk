@@ -17,6 +17,6 @@ rule evaluate:
         mem_mb=lambda w: evaluate_resources(PLAN.runs[w.run])["mem_mb"],
         runtime=lambda w: evaluate_resources(PLAN.runs[w.run])["runtime"],
     params:
-        job=lambda w: JOBS.evaluate(w.run),
+        job=lambda w: JOBS.evaluate(w.run, group_of(w)),
     script:
         "../scripts/evaluate.py"

@@ -42,6 +42,30 @@ rule fetch_corpus:
         "../scripts/fetch.py"
 
 
+rule fetch_task:
+    input:
+        archives=lambda w: [
+            PACKAGES / PLAN.packages[name]["file"]
+            for name in PLAN.tasks[w.task].packages
+        ],
+    output:
+        folder=directory(TASKS / "{task}"),
+        facts=TASKS / "{task}.json",
+    log:
+        RESULTS / "logs" / "fetch_task" / "{task}.log",
+    benchmark:
+        RESULTS / "benchmarks" / "fetch_task" / "{task}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        job=lambda w: JOBS.task(w.task),
+    script:
+        "../scripts/fetch.py"
+
+
 rule fetch_model:
     input:
         unpack(lambda w: archive_of(PLAN.models[w.model].content["source"])),

@@ -1,0 +1,138 @@
+"""The models, tokenizer and inputs of one run's evaluation, loaded when first needed."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reprune.data.corpora import documents_hash, read_corpus
+from reprune.evaluation.block_error import block_errors
+from reprune.evaluation.downstream import SUITE as DOWNSTREAM
+from reprune.evaluation.downstream import score
+from reprune.evaluation.perplexity import summarise, window_losses
+from reprune.evaluation.text import evaluation_windows
+from reprune.models.folder import ModelFolder, ModelFolderError
+from reprune.records.files import read_json
+from reprune.records.progress import Progress
+from reprune.stages.job import Job
+
+GENERATED_AT_ONCE = 8
+
+
+class Bench:
+    """Measures the suites on a run's checkpoint."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.facts = read_json(Path(job.input["facts"]))
+        self.dtype = job.params["dtype"]
+        self._lms: dict[str, Any] = {}
+
+    def measure(self, content: dict[str, Any], task: str, say: Progress) -> dict[str, Any]:
+        """What one task of a suite gives: lm-eval's findings, or a value with those of its windows."""
+        spec = content["tasks"][task]
+        if content["suite"] == DOWNSTREAM:
+            folder = Path(self.job.params["tasks"][spec["data"]]["folder"])
+            data = read_json(folder.with_suffix(".json"))
+            lm = self.lm(content["special_tokens"])
+            return {**score(lm, folder, spec["shots"], content, say), "data_hash": data["hash"]}
+        documents = read_corpus(Path(self.job.params["corpora"][spec["corpus"]]["file"]))
+        windows = evaluation_windows(documents, spec, content, self.tokenizer, self.job.params["separator"])
+        measured = _TEXT_SUITES[content["suite"]](self, windows, say)
+        return {
+            **measured,
+            "higher_is_better": False,
+            "n": len(windows),
+            "data_hash": documents_hash(documents),
+        }
+
+    def lm(self, special_tokens: str) -> Any:
+        """The model as lm-eval sees it; special tokens ``none`` keeps a tokenizer from adding its own."""
+        from reprune.evaluation.engine import RepruneLM
+
+        if special_tokens not in self._lms:
+            self._lms[special_tokens] = RepruneLM(
+                self.model,
+                tokenizer=self.tokenizer,
+                batch_size=max(GENERATED_AT_ONCE, self.job.params["batch_size"]),
+                add_bos_token=False if special_tokens == "none" else None,
+            )
+        return self._lms[special_tokens]
+
+    def perplexity(self, windows: torch.Tensor, say: Progress) -> dict[str, Any]:
+        """Perplexity and every window's loss."""
+        losses = window_losses(self.model, windows, self.job.params["batch_size"], say)
+        result = summarise(losses)
+        finite = math.isfinite(result.value)
+        return {
+            "metric": "perplexity",
+            "unit": "token",
+            "value": result.value if finite else None,
+            "stderr": result.stderr if math.isfinite(result.stderr) else None,
+            "reason": None if finite else "perplexity is not finite",
+            "items": [
+                {"metric": "nll", "item": i, "part": None, "value": loss if math.isfinite(loss) else None}
+                for i, loss in enumerate(losses)
+            ],
+        }
+
+    def block_error(self, windows: torch.Tensor, say: Progress) -> dict[str, Any]:
+        """Relative error after the last block, and after every block of every window."""
+        errors = block_errors(self.dense, self.model, windows, say)
+        last = errors[:, -1]
+        finite = bool(torch.isfinite(errors).all())
+        return {
+            "metric": "relative_error",
+            "unit": "share",
+            "value": last.mean().item() if finite else None,
+            "stderr": (last.std() / math.sqrt(len(last))).item() if finite and len(last) > 1 else None,
+            "reason": None if finite else "hidden states are not finite",
+            "items": [
+                {
+                    "metric": "relative_error",
+                    "item": i,
+                    "part": b,
+                    "value": errors[i, b].item() if finite else None,
+                }
+                for i in range(errors.shape[0])
+                for b in range(errors.shape[1])
+            ],
+        }
+
+    @cached_property
+    def model(self) -> Any:
+        folder = ModelFolder(Path(self.job.input["checkpoint"]))
+        if folder.hash() != self.facts["hash"]:
+            raise ModelFolderError(
+                f"{folder.path}: damaged or cut short since it was written; "
+                f"delete {folder.path.parent} and run again"
+            )
+        return self._load(self.job.input["checkpoint"])
+
+    @cached_property
+    def dense(self) -> Any:
+        return self._load(self.job.input["model"])
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self.job.input["model"], trust_remote_code=False)
+
+    def _load(self, folder: str) -> Any:
+        from transformers import AutoModelForCausalLM
+
+        return (
+            AutoModelForCausalLM.from_pretrained(
+                folder, dtype=getattr(torch, self.dtype), trust_remote_code=False
+            )
+            .eval()
+            .requires_grad_(False)
+        )
+
+
+_TEXT_SUITES = {"perplexity": Bench.perplexity, "block_error": Bench.block_error}
