@@ -18,7 +18,6 @@ from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 from lm_eval.models.utils_hf import stop_sequences_criteria
-from torch import Tensor
 
 from reprune.evaluation.generation import Prompt, generate
 from reprune.evaluation.packed_forward import Trunk, packed_attention, packed_logits, passes

@@ -25,7 +25,8 @@ def packs_exactly(model: Any) -> bool:
     """
     if not getattr(model, "_supports_attention_backend", False) or _rope_types(model) & PASS_WIDE:
         return False
-    tokens = torch.randint(model.config.get_text_config().vocab_size, (24,), generator=torch.Generator().manual_seed(0)).tolist()
+    words, generator = model.config.get_text_config().vocab_size, torch.Generator().manual_seed(0)
+    tokens = torch.randint(words, (24,), generator=generator).tolist()
     trunk, left, right, other = tokens[:8], tokens[8:14], tokens[14:18], tokens[18:]
     sequences = [trunk + left[:3] + left[3:], trunk + left[:3] + right, trunk + other]
     chain, tree, line = Block(0), Block(len(trunk)), Block(len(trunk))
@@ -61,6 +62,7 @@ def tolerance(logits: Tensor, least: float) -> float:
 
 
 def wide(logits: Tensor) -> Tensor:
+    """Logits in float32 at least."""
     return logits if logits.dtype == torch.float64 else logits.float()
 
 

@@ -14,8 +14,9 @@ from lm_eval.api.registry import get_model
 from lm_eval.models.huggingface import HFLM
 from torch import nn
 
-from reprune.evaluation import engine, packed_forward
-from reprune.evaluation.engine import RepruneLM, packs_exactly
+from reprune.evaluation import engine, packed_forward, trial
+from reprune.evaluation.engine import RepruneLM
+from reprune.evaluation.trial import packs_exactly
 
 
 @pytest.fixture(scope="module")
@@ -286,23 +287,23 @@ def leak_to_other_blocks(monkeypatch):
 
 
 def forget_the_trunk(monkeypatch):
-    logits = engine.packed_logits
+    logits = trial.packed_logits
     monkeypatch.setattr(
-        engine,
+        trial,
         "packed_logits",
         lambda model, blocks, wanted, trunk, keep: logits(model, blocks, wanted, None, keep),
     )
 
 
 def count_places_from_zero(monkeypatch):
-    logits = engine.packed_logits
+    logits = trial.packed_logits
 
     def shifted(model, blocks, *others):
         for block in blocks:
             block.depths = [depth - block.offset for depth in block.depths]
         return logits(model, blocks, *others)
 
-    monkeypatch.setattr(engine, "packed_logits", shifted)
+    monkeypatch.setattr(trial, "packed_logits", shifted)
 
 
 class TestTrials:

@@ -16,6 +16,7 @@ from lm_eval.models.huggingface import HFLM
 from reprune.evaluation import engine, generation, packed_forward
 from reprune.evaluation.engine import RepruneLM
 from reprune.evaluation.generation import Prompt, generate
+from reprune.evaluation.text import ProtocolError
 
 WORDS = "the a coat milk sings blue when under".split()
 NAMES = ["llama, grouped heads, tied", "llama, full heads", "qwen2, some windows", "opt", "gemma3", "qwen3"]
@@ -111,7 +112,7 @@ def test_contexts_longer_than_the_window_lose_their_beginnings(engine_of, contex
 
 def test_no_room_for_a_prompt_is_one_clear_line(engine_of, contexts, llama):
     with pytest.raises(
-        ValueError, match="256 tokens to generate leave no room for a prompt in the model's 256"
+        ProtocolError, match="256 tokens to generate leave no room for a prompt in the model's 256"
     ):
         engine_of(llama).generate_until(asked(contexts, max_gen_toks=256))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import math
 from pathlib import Path
@@ -48,7 +49,8 @@ def calls(monkeypatch):
     """The tasks that were measured; the task ``fail_at`` is killed, ``changed`` is put into every result."""
 
     class Calls:
-        tasks, fail_at, changed = [], None, {}
+        def __init__(self):
+            self.tasks, self.fail_at, self.changed = [], None, {}
 
         def __call__(self, lm, folder, shots, content, say):
             task = folder.name.rpartition("-")[0]
@@ -58,7 +60,6 @@ def calls(monkeypatch):
             return {**score(lm, folder, shots, content, say), **self.changed}
 
     made = Calls()
-    monkeypatch.setattr(Calls, "tasks", [])
     monkeypatch.setattr(bench_module, "score", made)
     return made
 
@@ -212,7 +213,10 @@ def test_another_lm_eval_measures_again(protocol, bench, calls, monkeypatch):
     made = bench()
     run = made.run("magnitude")
     made.evaluate(run)
-    monkeypatch.setattr("importlib.metadata.version", lambda name: "another")
+    version = importlib.metadata.version
+    monkeypatch.setattr(
+        importlib.metadata, "version", lambda name: "another" if name == "lm-eval" else version(name)
+    )
     made.evaluate(run)
     assert calls.tasks == ["boolq", "piqa"] * 2
 
