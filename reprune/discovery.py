@@ -7,7 +7,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from reprune.method import BlockMethod, Method, ModelMethod
+from reprune.method import BlockMethod, Method, ModelMethod, StructuralMethod
+
+SHAPES = (BlockMethod, ModelMethod, StructuralMethod)
 
 
 class MethodFileError(Exception):
@@ -50,14 +52,11 @@ def load_method(file: Path) -> MethodEntry:
     found = [
         value
         for value in vars(sys.modules[name]).values()
-        if isinstance(value, type)
-        and issubclass(value, (BlockMethod, ModelMethod))
-        and value.__module__ == name
+        if isinstance(value, type) and issubclass(value, SHAPES) and value.__module__ == name
     ]
     if len(found) != 1:
-        raise MethodFileError(
-            f"{file}: expected one subclass of BlockMethod or ModelMethod, found {len(found)}"
-        )
+        shapes = ", ".join(cls.__name__ for cls in SHAPES)
+        raise MethodFileError(f"{file}: expected one subclass of {shapes}, found {len(found)}")
     return MethodEntry(file.parent.name, file, found[0])
 
 

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     import torch
 
     from reprune.calibration.block import Block
+    from reprune.calibration.subject import Subject
     from reprune.calibration.walk import Walk
+
+STRUCTURAL = ("layer", "width", "low_rank", "mixed")
+"""Target kinds that take parameters out of the model: layers, dimensions, ranks, or several of these."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,20 @@ class ModelFacts:
     parameters: int
 
     @property
+    def embedding_parameters(self) -> int:
+        """The weights of the token embedding and the output head, counted once where they are tied."""
+        return self.vocab_size * self.hidden_size * (1 if self.tied_embeddings else 2)
+
+    @property
+    def block_parameters(self) -> float:
+        """The weights of one decoder block; the final norm's few hundred are shared out among all."""
+        return (self.parameters - self.embedding_parameters) / self.layers
+
+    def blocks_for(self, share: float) -> int:
+        """How many whole blocks come nearest to ``share`` of all parameters: at least one, and one stays."""
+        return max(1, min(self.layers - 1, round(share * self.parameters / self.block_parameters)))
+
+    @property
     def linear_inputs(self) -> tuple[int, ...]:
         """The input widths of a decoder block's linear layers."""
         return tuple(sorted({self.hidden_size, self.heads * self.head_dim, self.intermediate_size}))
@@ -44,10 +62,12 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class Target:
-    """What a run is asked to reach: ``kind`` one of ``none, unstructured, n:m``.
+    """What a run is asked to reach: ``kind`` one of ``none, unstructured, n:m`` or of :data:`STRUCTURAL`.
 
     ``sparsity`` is the share of weights set to zero; for ``n:m``, ``n`` of every ``m`` consecutive
-    input weights are zero (Wanda, section 3; SparseGPT, section 3.3).
+    input weights are zero (Wanda, section 3; SparseGPT, section 3.3). For structural kinds it is the share
+    of *all* the model's parameters that is removed, tied embeddings counted once. A paper asks for it as
+    ``mixed``; every method reads that as the kind it serves.
     """
 
     kind: str = "none"
@@ -63,10 +83,20 @@ class Target:
     def n_of_m(cls, n: int, m: int) -> Target:
         return cls("n:m", n / m, n, m)
 
+    @classmethod
+    def parameters(cls, share: float, kind: str = "mixed") -> Target:
+        return cls(kind, share)
+
+    @property
+    def structural(self) -> bool:
+        return self.kind in STRUCTURAL
+
     @property
     def label(self) -> str:
         if self.kind == "n:m":
             return f"{self.n}:{self.m}"
+        if self.structural:
+            return f"{self.sparsity:.0%} of parameters"
         return "dense" if self.kind == "none" else f"{self.sparsity:.0%}"
 
 
@@ -101,7 +131,7 @@ class NoSettings:
 
 
 class Method:
-    """Base of all methods; subclass :class:`BlockMethod` or :class:`ModelMethod`.
+    """Base of all methods; subclass :class:`BlockMethod`, :class:`ModelMethod` or :class:`StructuralMethod`.
 
     ``requires_calibration`` says whether the method reads calibration windows. ``kinds`` are the
     target kinds it can serve.
@@ -115,6 +145,14 @@ class Method:
     def __init__(self, settings: Any, target: Target) -> None:
         self.settings = settings
         self.target = target
+
+    @classmethod
+    def own_target(cls, target: Target) -> Target:
+        """``target``, with a structure left open read as the first structural kind that the method serves."""
+        served = [kind for kind in cls.kinds if kind in STRUCTURAL]
+        if target.kind != "mixed" or not served or "mixed" in served:
+            return target
+        return dataclasses.replace(target, kind=served[0])
 
     @classmethod
     def supports(cls, facts: ModelFacts, target: Target, settings: Any) -> Unsupported | None:
@@ -154,6 +192,36 @@ def n_of_m_divides(facts: ModelFacts, target: Target) -> Unsupported | None:
     return None
 
 
+def leaves_a_block(facts: ModelFacts, target: Target, added: float = 0.0) -> Unsupported | None:
+    """For methods that take out whole blocks: one stays, and no target may be nearer to none at all.
+
+    ``added`` is the number of parameters that such a method puts in their place.
+    """
+    share = facts.block_parameters / facts.parameters
+    most = (facts.layers - 1) * share - added / facts.parameters
+    if target.structural and (facts.layers == 1 or target.sparsity > most + share / 2):
+        return Unsupported(
+            f"one of {facts.layers} blocks must stay, which leaves {most:.1%} of the parameters to remove",
+            f"{int(100 * most)}% of parameters",
+        )
+    return None
+
+
+def keeps_a_rank(facts: ModelFacts, target: Target) -> Unsupported | None:
+    """For methods that factor every matrix of the blocks: each has a rank of at least 1.
+
+    The narrowest, a key's or value's, is the first whose share of the target leaves none.
+    """
+    narrowest = min(facts.hidden_size, facts.kv_heads * facts.head_dim)
+    most = (1 - 2 / narrowest) * facts.layers * facts.block_parameters / facts.parameters
+    if target.structural and target.sparsity > most:
+        return Unsupported(
+            f"every matrix keeps a rank of at least 1, then {most:.1%} of the parameters are gone",
+            f"{int(100 * most)}% of parameters",
+        )
+    return None
+
+
 class BlockMethod(Method):
     """A method that is handed one decoder block at a time with its inputs.
 
@@ -172,8 +240,22 @@ class BlockMethod(Method):
         raise NotImplementedError
 
 
+class StructuralMethod(Method):
+    """A method that takes parts out of the model: layers, dimensions, ranks.
+
+    It is handed the whole model in memory, changes it in place by moves of :mod:`reprune.surgery`, and the
+    harness saves what is left.
+    """
+
+    kinds: ClassVar[tuple[str, ...]] = ("layer",)
+
+    def compress(self, subject: Subject) -> None:
+        """Change ``subject.model`` in place."""
+        raise NotImplementedError
+
+
 class ModelMethod(Method):
-    """A method that needs to see the whole model before it decides."""
+    """A method that needs to see the whole model before it decides which weights to set to zero."""
 
     def compress(self, model: Walk) -> None:
         """Go over ``model.blocks()`` as often as needed and change weights in ``model.rewrite()``."""

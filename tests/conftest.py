@@ -78,3 +78,31 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory, model_entry: Callable)
         return made[name]
 
     return folder
+
+
+@pytest.fixture
+def subject_of(tmp_path: Path, tiny_folder: Callable, model_entry: Callable) -> Callable:
+    """A tiny model in memory with calibration windows of made text, as a structural method gets it."""
+    import torch
+
+    from reprune.calibration.subject import Subject
+    from reprune.calibration.windows import draw_windows, tokenizer_function
+    from reprune.data.readers import made_documents
+    from reprune.method import ModelFacts
+    from reprune.models.checkpoint import load_model
+    from reprune.records.store import Store
+
+    def build(model: str = "tiny-llama", windows: int = 8, length: int = 32) -> Subject:
+        folder = tiny_folder(model)
+        tokens, _ = draw_windows(made_documents(12, 24, 11), tokenizer_function(folder), windows, length, 0)
+        return Subject(
+            load_model(folder),
+            ModelFacts(**model_entry(model)["facts"]),
+            tokens,
+            torch.Generator().manual_seed(0),
+            Store(tmp_path / "store"),
+            {"model": model},
+            batch_size=4,
+        )
+
+    return build

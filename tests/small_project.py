@@ -27,6 +27,27 @@ experiments:
     methods: [dense, magnitude, wanda]
     suites: [perplexity-wanda]
 """
+THIN = """\
+from reprune.lazy import LazyModule
+from reprune.method import StructuralMethod
+
+low_rank = LazyModule("reprune.surgery.low_rank")
+
+
+class Thin(StructuralMethod):
+    kinds = ("low_rank",)
+    requires_calibration = False
+
+    def compress(self, subject):
+        last = len(subject.blocks) - 1
+        for name, layer in subject.linears().items():
+            if name.startswith(f"{subject.prefix}.{last}."):
+                up, down = low_rank.balanced(*low_rank.svd(layer.weight))
+                rank = low_rank.rank_for(*layer.weight.shape, 0.5)
+                subject.factor(name, up[:, :rank], down[:rank])
+        subject.replaced.add(last)
+        subject.notes["chosen"] = [last]
+"""  # a method for tests of recovery: the last block in half its weights
 
 
 @dataclass

@@ -19,6 +19,7 @@ FLOORS = [
     ("reprune.models",),
     ("reprune.surgery",),
     ("reprune.calibration",),
+    ("reprune.training",),
     ("reprune.evaluation",),
     ("reprune.analysis",),
     ("reprune.stages",),

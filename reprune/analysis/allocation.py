@@ -1,4 +1,4 @@
-"""The sparsity a method gave to each layer, measured from the zeros of the checkpoint."""
+"""What is known of each layer: its sparsity, counted on the checkpoint, and what its method reported."""
 
 from __future__ import annotations
 
@@ -30,3 +30,15 @@ def sparsity(layers: pd.DataFrame, keys: list[str]) -> pd.Series:
     """The share of zeros by ``keys``, weights counted together, in order of first appearance."""
     sums = layers.groupby(keys, sort=False)[["nonzeros", "size"]].sum()
     return 1 - sums.nonzeros / sums["size"]
+
+
+def reported(unit: Unit, row: Row, fact: str) -> np.ndarray:
+    """(seeds, layers) values of a fact that a method reported of layers, those that all runs reported.
+
+    Raises :class:`Undecided` for fewer than two.
+    """
+    frames = [frame.set_index(GROUPS["layer"]) for frame in layers_of(unit, row) if fact in frame]
+    values = pd.concat([frame[fact] for frame in frames] or [pd.Series(dtype=float)], axis=1).dropna()
+    if len(values) < 2:
+        raise Undecided(f"{row.name}: {fact} is known of {len(values)} layers, an interval needs two")
+    return values.to_numpy(dtype=float).T

@@ -59,6 +59,7 @@ def _part(check: dict[str, Any], part: Part) -> dict[str, Any]:
         "low": part.low,
         "high": part.high,
         "threshold": part.threshold,
+        "bound": part.bound,
         "unit": part.unit,
         "items": part.items,
         "seeds": part.seeds,

@@ -17,14 +17,15 @@ from reprune.analysis.unit import Row, Unit
 from reprune.plan.identity import stream_seed
 
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
+ABOVE, BELOW, WITHIN = "above", "below", "within"
+"""Where an estimate must lie to speak for a claim: on one side of a threshold, or nearer to 0 than it."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One comparison of a check. It speaks for the claim where ``estimate`` exceeds ``threshold``.
+    """One comparison of a check. It speaks for the claim where ``estimate`` is ``bound`` its ``threshold``.
 
-    With ``at_most`` it does where the estimate stays below. ``low`` and ``high`` are None where there is
-    no interval; ``what`` says what the estimate is.
+    ``low`` and ``high`` are None where there is no interval; ``what`` says what the estimate is.
     """
 
     where: str
@@ -34,7 +35,7 @@ class Part:
     low: float | None = None
     high: float | None = None
     threshold: float = 0.0
-    at_most: bool = False
+    bound: str = ABOVE
     items: int | None = None
     seeds: int | None = None
     reason: str | None = None
@@ -45,18 +46,27 @@ class Part:
         """How far the less favourable end of the interval is on the claim's side."""
         if self.estimate is None:
             return math.inf if self.verdict == HOLDS else -math.inf
-        if self.at_most:
-            return self.threshold - self.estimate
-        return (self.estimate if self.low is None else self.low) - self.threshold
+        ends = [self.estimate] if self.low is None else [self.low, self.high]
+        return min(_room(end, self.threshold, self.bound) for end in ends)
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of rows: a statistic of their means that must exceed ``threshold``."""
+    """What is asked of rows: a statistic of their means that must be ``bound`` its ``threshold``.
+
+    ``unit`` is the statistic's, by default that of a difference in the check's metric.
+    """
 
     what: str
     statistic: Statistic
     threshold: float = 0.0
+    bound: str = ABOVE
+    unit: str | None = None
+
+
+def limit(check: dict[str, Any]) -> tuple[float, str]:
+    """The threshold of a check with ``at_most`` or ``at_least``, and where its estimate must lie."""
+    return (check["at_most"], BELOW) if "at_most" in check else (check["at_least"], ABOVE)
 
 
 def undecided(where: str, reason: Undecided) -> Part:
@@ -64,9 +74,11 @@ def undecided(where: str, reason: Undecided) -> Part:
 
 
 def matched_rows(unit: Unit, check: dict[str, Any], names: Sequence[str]) -> list[tuple[Row, ...]]:
-    """The rows called ``names``, model by model and target by target; a dense row fits every target.
+    """The rows called ``names``, model by model and target by target.
 
-    Raises :class:`Undecided` if a name has no row, or none at a target the others have, or several.
+    A dense row fits every target. So does one at the only target of its name, where the names have none in
+    common: GRASP at 20 % of parameters stands beside Wanda at 2:4. Raises :class:`Undecided` if a name has
+    no row, or none at a target the others have, or several.
     """
     if check["experiment"] not in unit.info["experiments"]:
         raise Undecided(f"experiment '{check['experiment']}' was not run")
@@ -74,26 +86,30 @@ def matched_rows(unit: Unit, check: dict[str, Any], names: Sequence[str]) -> lis
     for name, rows in zip(names, chosen, strict=True):
         if not rows:
             raise Undecided(f"no row is called '{name}'")
+    models = dict.fromkeys(row.model for row in chosen[0])
     return [
-        tuple(_only(rows, name, model, target) for rows, name in zip(chosen, names, strict=True))
-        for model in dict.fromkeys(row.model for row in chosen[0])
-        for target in _targets(chosen, model)
+        tuple(_only(rows, name, target) for rows, name in zip(of_model, names, strict=True))
+        for of_model in ([[row for row in rows if row.model == model] for rows in chosen] for model in models)
+        for target in _targets([rows for rows in of_model if rows])
     ]
 
 
-def _targets(chosen: Sequence[Sequence[Row]], model: str) -> list[str]:
-    """The targets of a model that every compressed name has, in the order of the first."""
-    compressed = [[r.target for r in rows if r.model == model] for rows in chosen if not rows[0].dense]
-    if not compressed:
-        return [chosen[0][0].target]
-    shared = [t for t in dict.fromkeys(compressed[0]) if all(t in other for other in compressed)]
-    if not shared:
+def _targets(chosen: Sequence[Sequence[Row]]) -> list[str]:
+    """The targets that every compressed name has, else those that all with several have."""
+    by_name = [list(dict.fromkeys(row.target for row in rows)) for rows in chosen if not rows[0].dense]
+    several = [targets for targets in by_name if len(targets) > 1]
+    for every in filter(None, (by_name, several)):
+        shared = [target for target in every[0] if all(target in other for other in every)]
+        if shared:
+            return shared
+    if several:
         raise Undecided("the rows have no target in common")
-    return shared
+    return [chosen[0][0].target]
 
 
-def _only(rows: Sequence[Row], name: str, model: str, target: str) -> Row:
-    fitting = [r for r in rows if r.model == model and (r.dense or r.target == target)]
+def _only(rows: Sequence[Row], name: str, target: str) -> Row:
+    alone = len({row.target for row in rows}) == 1
+    fitting = [row for row in rows if alone or row.dense or row.target == target]
     if len(fitting) != 1:
         labels = ", ".join(r.label for r in fitting) or "none"
         raise Undecided(f"'{name}' means {len(fitting)} rows at {target} ({labels}); use a label")
@@ -106,7 +122,8 @@ def place(unit: Unit, check: dict[str, Any], rows: Sequence[Row], task: str | No
     compressed = [r for r in rows if not r.dense]
     words = [task_title(task)] if task else []
     if compressed and len({r.target for r in experiment if not r.dense}) > 1:
-        words.append(" → ".join(dict.fromkeys(r.target for r in compressed)))
+        along = " → " if len({r.label for r in compressed}) == 1 else " and "
+        words.append(along.join(dict.fromkeys(r.target for r in compressed)))
     if len({r.model for r in experiment}) > 1:
         words.append(unit.model_title(rows[0].model))
     return ", ".join(words)
@@ -128,23 +145,31 @@ def compare(
     found = bootstrap(values, question.statistic, seed)
     return Part(
         where,
-        verdict(found.low, found.high, question.threshold),
+        verdict(found.low, found.high, question.threshold, question.bound),
         question.what,
         found.estimate,
         found.low,
         found.high,
         question.threshold,
-        items=found.items,
-        seeds=found.seeds,
-        unit=metric_of(check["metric"]).difference,
+        question.bound,
+        found.items,
+        found.seeds,
+        unit=metric_of(check["metric"]).difference if question.unit is None else question.unit,
     )
 
 
-def verdict(low: float, high: float, threshold: float) -> str:
-    """Holds above the threshold, fails below it, undecided where the interval reaches it."""
-    if low > threshold:
+def verdict(low: float, high: float, threshold: float, bound: str = ABOVE) -> str:
+    """Holds where all of an interval is ``bound`` the threshold, fails where none is, else undecided."""
+    inmost = min(max(low, 0.0), high)
+    rooms = [_room(value, threshold, bound) for value in (low, high, inmost)]
+    if min(rooms) > 0:
         return HOLDS
-    return FAILS if high < threshold else UNDECIDED
+    return FAILS if max(rooms) < 0 else UNDECIDED
+
+
+def _room(value: float, threshold: float, bound: str) -> float:
+    """How far a value is on the claim's side of a threshold; negative on the other side."""
+    return {ABOVE: value - threshold, BELOW: threshold - value, WITHIN: threshold - abs(value)}[bound]
 
 
 def _by_divergence(
@@ -157,9 +182,9 @@ def _by_divergence(
         answer = float(question.statistic(means)[0])
     names = " and ".join(dict.fromkeys(c.row.name for c in columns if c.diverged))
     reason = f"{names} diverged, which counts as infinitely bad"
-    if math.isnan(answer):
-        return Part(where, UNDECIDED, question.what, reason=reason)
-    return Part(where, HOLDS if answer > question.threshold else FAILS, question.what, reason=reason)
+    return Part(
+        where, verdict(answer, answer, question.threshold, question.bound), question.what, reason=reason
+    )
 
 
 def over_tasks(unit: Unit, check: dict[str, Any], rows: Sequence[Row], question: Question) -> list[Part]:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from reprune.analysis.formats import aligned, chance, fixed, interval_text, plain, rounded, signed
 from reprune.analysis.measurements import Quantity, item_metric
-from reprune.analysis.names import TASKS, metric_heading, runs_in_words, task_title
+from reprune.analysis.names import TASKS, metric_heading, perplexity_item, runs_in_words, task_title
 from reprune.analysis.paired import NONE, Comparison, compare_rows, corrected, decimals, how_tested
 from reprune.analysis.samples import Undecided
 from reprune.analysis.significance import LEVEL
@@ -178,7 +178,8 @@ def _accuracy(c: Comparison, shown: int) -> list[str]:
 
 def _perplexities(comparisons: Sequence[Comparison]) -> list[list[str]]:
     """A line per text: both perplexities and their ratio."""
-    head = ["task", "windows", *_labels(comparisons[0]), "ratio", "95 % interval", ""]
+    items = perplexity_item(comparisons[0].task) + "s"
+    head = ["task", items, *_labels(comparisons[0]), "ratio", "95 % interval", ""]
     return [head, *map(_perplexity, comparisons)]
 
 
@@ -219,7 +220,8 @@ def _notes(every: Sequence[Comparison]) -> list[str]:
     ]
     of_perplexities = [
         "ratio: left over right, from the paired difference of log-perplexity; interval: bootstrap of the "
-        f"same windows{also}, not corrected for the number of tasks; higher or lower where it is without 1."
+        f"same windows or rows{also}, not corrected for the number of tasks; higher or lower where it is "
+        "without 1."
     ]
     return of_perplexities * (len(tested) < len(compared)) + of_accuracies * bool(tested)
 

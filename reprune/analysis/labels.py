@@ -6,11 +6,28 @@ import textwrap
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 
 from reprune.analysis.palette import PAPER
 
-LINE_CHARACTERS, LINE_HEIGHT = 19, 0.065  # room at the right of the axes; share of their height
+LINE_CHARACTERS, LINE_HEIGHT = 16, 0.065  # room at the right of the axes; share of their height
+OF = " of parameters"
+BEHIND = {"boxstyle": "square,pad=0.1", "facecolor": PAPER, "edgecolor": "none", "alpha": 0.7}
+POINTS = 12.0  # the height of a line of text
+
+
+def with_targets(data: pd.DataFrame) -> pd.DataFrame:
+    """``data`` with a column ``name``: the label, with its target where compressed rows have several.
+
+    ``20% of parameters`` is ``20%`` where all targets are of parameters.
+    """
+    dense = data.target == "dense"
+    targets = data.target[~dense]
+    if targets.nunique() < 2:
+        return data.assign(name=data.label)
+    short = data.target.str.removesuffix(OF) if targets.str.endswith(OF).all() else data.target
+    return data.assign(name=data.label.where(dense, data.label + " " + short))
 
 
 def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
@@ -18,8 +35,8 @@ def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
     to_axes = axes.transData + axes.transAxes.inverted()
     heights = [to_axes.transform((axes.get_xlim()[0], height))[1] for height, _, _ in labels]
     texts = [textwrap.fill(text, LINE_CHARACTERS) for _, text, _ in labels]
-    gap = LINE_HEIGHT * max((text.count("\n") + 1 for text in texts), default=1)
-    for place, text, (_, _, shade) in zip(apart(heights, gap), texts, labels, strict=True):
+    sizes = [LINE_HEIGHT * (text.count("\n") + 1) for text in texts]
+    for place, text, (_, _, shade) in zip(apart(heights, sizes), texts, labels, strict=True):
         axes.annotate(
             text,
             (1.0, place),
@@ -34,13 +51,32 @@ def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
         )
 
 
-def apart(heights: Sequence[float], gap: float) -> list[float]:
-    """``heights`` moved as little as pairs need to be ``gap`` apart, order kept."""
+def label_beside(axes: Axes, labels: Sequence[tuple[float, float, str, str]]) -> None:
+    """Write labels (x, y, text, colour) to the right of their points, kept apart."""
+    scale = 72 / axes.figure.dpi
+    spots = axes.transData.transform([(x, y) for x, y, _, _ in labels]) * scale if labels else []
+    placed = apart([y for _, y in spots], [POINTS] * len(labels))
+    for (x, y, text, shade), spot, place in zip(labels, spots, placed, strict=True):
+        axes.annotate(
+            text,
+            (x, y),
+            xytext=(9, place - spot[1]),
+            textcoords="offset points",
+            va="center",
+            color=shade,
+            fontsize=9.5,
+            fontweight="bold",
+            bbox=BEHIND,
+        )
+
+
+def apart(heights: Sequence[float], sizes: Sequence[float]) -> list[float]:
+    """``heights`` moved as little as neighbours of these ``sizes`` need not to overlap, order kept."""
     order = np.argsort(heights, kind="stable")
     placed = [heights[i] for i in order]
     for _ in range(50):
         for i in range(len(placed) - 1):
-            lack = gap - (placed[i + 1] - placed[i])
+            lack = (sizes[order[i]] + sizes[order[i + 1]]) / 2 - (placed[i + 1] - placed[i])
             if lack > 1e-9:
                 placed[i] -= lack / 2
                 placed[i + 1] += lack / 2
@@ -71,7 +107,7 @@ def label_points(axes: Axes, labels: Sequence[tuple[float, float, str, str]]) ->
             color=shade,
             fontsize=9.5,
             fontweight="bold",
-            bbox={"boxstyle": "square,pad=0.1", "facecolor": PAPER, "edgecolor": "none", "alpha": 0.7},
+            bbox=BEHIND,
         )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from reprune.analysis.names import AVERAGE, metric_of
+from reprune.analysis.names import AVERAGE, FACT_TITLES, Fact, metric_of, perplexity_item
 from reprune.analysis.statistics import perplexity_stderr, stderr_of_mean
 from reprune.analysis.unit import Row, Run, Unit
 
@@ -39,7 +40,7 @@ def item_metric(metric: str) -> str:
 class Measurement:
     """A value with its standard error, in the metric's shown unit.
 
-    ``stderr_over`` says over what: windows, items or seeds. ``status`` is that of the records, or
+    ``stderr_over`` says over what: windows, rows, items or seeds. ``status`` is that of the records, or
     ``missing``; ``value`` is None unless it is ``ok``. ``reason`` says why there is no value, or what a
     reader must know of it. ``decimals`` are the fewest shown, without an error the ones shown.
     """
@@ -84,6 +85,16 @@ def fact(unit: Unit, row: Row, column: str, protocol: str | None = None) -> floa
     known = [_fact(unit.records_of(run.run_id), column, protocol) for run in row.runs]
     values = [value for value in known if value is not None]
     return float(np.mean(values)) if values else None
+
+
+def shown_fact(name: str, rows: Iterable[Row]) -> Fact:
+    """How a fact of rows is written: what the achieved ratio is a share of is theirs to say."""
+    structural = {row.structural for row in rows if not row.dense}
+    if name != "ratio_achieved" or True not in structural:
+        return FACT_TITLES[name]
+    return FACT_TITLES[name]._replace(
+        title="Zero or removed" if False in structural else "Parameters removed"
+    )
 
 
 def _fact(records: pd.DataFrame, column: str, protocol: str | None) -> float | None:
@@ -158,9 +169,9 @@ def _with_error(unit: Unit, run: Run, quantity: Quantity, record: pd.Series) -> 
         (items.protocol_name == quantity.protocol) & (items.task == quantity.task) & (items.metric == "nll")
     ].value.to_numpy(dtype=float)
     if quantity.metric == "perplexity" and len(losses):
-        stderr, over, n = perplexity_stderr(losses), "windows", len(losses)
+        stderr, over, n = perplexity_stderr(losses), perplexity_item(quantity.task) + "s", len(losses)
     else:
-        stderr, over = record.stderr, "windows" if quantity.metric == "perplexity" else "items"
+        stderr, over = record.stderr, metric_of(quantity.metric).over
         n = None if pd.isna(record.n) else int(record.n)
     metric, note = metric_of(quantity.metric), _text(record.reason)
     found = Measurement("ok", float(record.value) * metric.factor, n=n, reason=note, decimals=metric.decimals)

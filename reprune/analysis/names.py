@@ -25,6 +25,16 @@ TASKS = {
     "triviaqa": "TriviaQA",
     "gsm8k": "GSM8K",
     "rte": "RTE",
+    "alpaca": "Alpaca answers",
+    "longbench_qasper": "Qasper",
+    "longbench_2wikimqa": "2WikiMultihopQA",
+    "longbench_multi_news": "MultiNews",
+    "longbench_lcc": "LCC",
+    "size": "Size",
+    "prefill": "Reading prompts",
+    "generate": "Generation",
+    **{f"batch-{times}x": f"Generation at {times}× batch" for times in (2, 4, 8)},
+    **{f"length-{times}x": f"Generation at {times}× length" for times in (2, 4, 8)},
     AVERAGE: "Average",
 }
 
@@ -34,6 +44,7 @@ class Metric(NamedTuple):
 
     Everything in the analysis layer, published values included, is in the unit shown; ``difference`` is the
     unit of a difference, ``decimals`` are the fewest shown. ``higher_is_better`` holds where no record says.
+    ``over`` is what a standard error is over.
     """
 
     title: str
@@ -42,13 +53,25 @@ class Metric(NamedTuple):
     difference: str = ""
     decimals: int | None = None
     higher_is_better: bool = False
+    over: str = "items"
 
 
 METRICS = {
-    "perplexity": Metric("Perplexity"),
+    "perplexity": Metric("Perplexity", over="windows"),
     "relative_error": Metric("Relative error"),
     "accuracy": Metric("Accuracy", "%", 100.0, "points", 1, higher_is_better=True),
     "bleu": Metric("BLEU", higher_is_better=True),
+    "throughput": Metric("Throughput", "tokens/s", 1.0, "tokens/s", higher_is_better=True, over="repeats"),
+    "speedup": Metric("Speed-up", "× dense", 1.0, "", 2, higher_is_better=True, over="repeats"),
+    "latency": Metric("Latency", "ms", 1000.0, "ms", over="repeats"),
+    "parameters": Metric("Parameters", "M", 1e-6, "M", 1),
+    "nonembedding_parameters": Metric("Parameters outside embeddings", "M", 1e-6, "M", 1),
+    "ratio_total": Metric("Parameters removed", "%", 100.0, "points", 2, higher_is_better=True),
+    "ratio_nonembedding": Metric(
+        "Removed outside embeddings", "%", 100.0, "points", 2, higher_is_better=True
+    ),
+    "macs": Metric("Multiply-accumulates", "G", 1e-9, "G", 2),
+    "bytes": Metric("Size", "MB", 1e-6, "MB", 0),
 }
 
 
@@ -60,16 +83,43 @@ class Fact(NamedTuple):
     factor: float
     decimals: int
 
+    @property
+    def heading(self) -> str:
+        """The title with its unit: ``Size (MB)``."""
+        return f"{self.title} ({self.unit})"
+
 
 FACT_TITLES = {
     "ratio_achieved": Fact("Sparsity", "%", 100.0, 2),
+    "ratio_nonembedding": Fact("Removed outside embeddings", "%", 100.0, 2),
     "params": Fact("Parameters", "M", 1e-6, 1),
     "nonzeros": Fact("Non-zeros", "M", 1e-6, 1),
     "bytes": Fact("Size", "MB", 1e-6, 0),
     "compress_s": Fact("Compression time", "s", 1.0, 1),
+    "recover_s": Fact("Recovery time", "s", 1.0, 1),
     "evaluate_s": Fact("Evaluation time", "s", 1.0, 1),
     "peak_rss_mb": Fact("Peak memory", "MB", 1.0, 0),
 }
+
+
+RECOVERIES = {"lora": "adapters", "replaced": "replaced blocks"}  # what the training of each kind trained
+LAYER_FACTS = {
+    "overlap": "overlap with the largest singular values",
+    "spearman": "rank correlation of importance and size of singular values",
+}
+
+
+def layer_fact_noun(fact: str) -> str:
+    """A fact that a method reported of layers, inside a sentence."""
+    return LAYER_FACTS.get(fact, fact.replace("_", " "))
+
+
+INSTRUCTIONS = {"alpaca"}  # tasks that score answers to instructions
+
+
+def perplexity_item(task: str | None) -> str:
+    """What has one value of its own in a perplexity: a window of text, or a row of instruction data."""
+    return "row" if task in INSTRUCTIONS else "window"
 
 
 def task_title(task: str | None) -> str:

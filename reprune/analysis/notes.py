@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from reprune.analysis.differences import has_differences
+from reprune.analysis.measurements import shown_fact
 from reprune.analysis.names import AVERAGE, counted, listed, task_title
 from reprune.analysis.provenance import (
     averaged,
@@ -20,6 +21,7 @@ from reprune.analysis.provenance import (
 from reprune.analysis.published import published_tables
 from reprune.analysis.table import Table
 from reprune.analysis.unit import Unit
+from reprune.analysis.work import clock_notes, work_in_words
 
 UNLIKE = {
     "perplexity": {
@@ -39,6 +41,7 @@ def reading_notes(unit: Unit, spec: dict[str, Any], table: Table) -> list[str]:
     return [
         *_error_notes(table),
         *_best_notes(spec, table),
+        *clock_notes(spec),
         *_other_model_notes(unit, spec, table),
         *_scoring_notes(unit, spec),
         *_stand_in_notes(unit, spec),
@@ -54,7 +57,7 @@ def origin_notes(unit: Unit, spec: dict[str, Any], table: Table) -> list[str]:
         *_protocol_notes(unit, spec),
         *_calibration_notes(unit, records),
         *_model_notes(unit, table),
-        *_basis_notes(spec, records),
+        *_basis_notes(spec, table, records),
     ]
 
 
@@ -121,7 +124,8 @@ def _published_notes(unit: Unit, spec: dict[str, Any], table: Table) -> list[str
     if not {column.kind for column in table.columns} & {"other", "published"}:
         return []
     return [
-        f"Published, {printed['id']}: {printed['source']} (confidence {printed['confidence']})."
+        f"Published, {printed['id']}: {printed['caption']}; {printed['source']} (confidence "
+        f"{printed['confidence']})."
         for printed in published_tables(unit, spec)
     ]
 
@@ -170,20 +174,26 @@ def _source_notes(unit: Unit, spec: dict[str, Any], records: pd.DataFrame) -> li
     for task in spec["tasks"]:
         if task == AVERAGE:
             continue
+        if work := work_in_words(scoring(unit, spec["protocol"], task)):
+            notes.append(f"{task_title(task)}: {work}.")
+            continue
         sources = sources_of(unit, spec["protocol"], task)
         told = [f"{s['source']}{_in_brackets(s.get('note'))}; {fit(s)}" for s in sources]
         if len(sources) > 1:
             told = [f"{source['role']}: {text}" for source, text in zip(sources, told, strict=True)]
         way = _way(unit, spec, task)
         scored = f"{way}, {_items(spec, records, task)}; " if way else ""
-        unknown = "no source has it here" if _absent(unit, spec, task) else "its source was not recorded"
-        notes.append(f"{task_title(task)}: {scored}{' and '.join(told) or unknown}.")
+        notes.append(f"{task_title(task)}: {scored}{' and '.join(told) or _unknown(unit, spec, task)}.")
     return notes
 
 
-def _absent(unit: Unit, spec: dict[str, Any], task: str) -> bool:
-    """Whether planning found no data for a task; the reason stands in its cells."""
-    return any(task in c.get("unavailable", {}) for c in protocols_called(unit, spec["protocol"]).values())
+def _unknown(unit: Unit, spec: dict[str, Any], task: str) -> str:
+    """Why a task has no source; where planning knew, its cells have the reason."""
+    called = protocols_called(unit, spec["protocol"]).values()
+    if any("skip" in content for content in called):
+        return "not measured at this scale"
+    absent = any(task in content.get("unavailable", {}) for content in called)
+    return "no source has it here" if absent else "its source was not recorded"
 
 
 def _items(spec: dict[str, Any], records: pd.DataFrame, task: str) -> str:
@@ -207,13 +217,19 @@ def _calibration_notes(unit: Unit, records: pd.DataFrame) -> list[str]:
     seeds: dict[tuple, dict[str, None]] = {}
     for identity in records.calibration.dropna().unique():
         if drawn := unit.info["calibrations"].get(identity):
-            size = drawn["windows"], drawn["length"], drawn["corpus"]
-            seeds.setdefault(size, {})[str(drawn["seed"])] = None
+            seeds.setdefault((_calibration_size(drawn), drawn["corpus"]), {})[str(drawn["seed"])] = None
     return [
-        f"Calibration: {counted(windows, 'window')} of {length} tokens of {corpus}, "
+        f"Calibration: {size}, "
         f"seed{'s' if len(drawn) > 1 else ''} {listed(list(drawn))}{_calibration_fit(unit, corpus)}."
-        for (windows, length, corpus), drawn in seeds.items()
+        for (size, corpus), drawn in seeds.items()
     ]
+
+
+def _calibration_size(drawn: dict[str, Any]) -> str:
+    tokens, corpus = f"{drawn['length']} tokens", drawn["corpus"]
+    if "rows" in drawn:
+        return f"{counted(drawn['rows'], 'row')} of {corpus}, cut into windows of {tokens}"
+    return f"{counted(drawn['windows'], 'window')} of {tokens} of {corpus}"
 
 
 def _calibration_fit(unit: Unit, corpus: str) -> str:
@@ -232,8 +248,14 @@ def _model_notes(unit: Unit, table: Table) -> list[str]:
     return notes
 
 
-def _basis_notes(spec: dict[str, Any], records: pd.DataFrame) -> list[str]:
-    bases = [str(basis) for basis in records.ratio_basis.dropna().unique()]
-    if "ratio_achieved" not in spec.get("facts", []) or not bases:
+def _basis_notes(spec: dict[str, Any], table: Table, records: pd.DataFrame) -> list[str]:
+    """What the compressed rows' achieved ratios are shares of, and whose where they differ."""
+    known = records[(records.target_kind != "none") & records.ratio_basis.notna()]
+    if "ratio_achieved" not in spec.get("facts", []) or known.empty:
         return []
-    return [f"Sparsity is counted on the saved checkpoint, over {listed(bases)}."]
+    rows = [line.row for line in table.lines]
+    labels = {run.run_id: row.label for row in rows for run in row.runs}
+    whose = known.assign(label=known.run_id.map(labels)).groupby("ratio_basis", sort=False).label.unique()
+    told = [f"{basis} ({listed(list(of))})" if len(whose) > 1 else basis for basis, of in whose.items()]
+    title = shown_fact("ratio_achieved", rows).title
+    return [f"{title}: counted on the saved checkpoint, over {listed(told)}."]

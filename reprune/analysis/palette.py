@@ -20,13 +20,19 @@ COLOURS = {
     "shortgpt": "#33a6c4",
     "llm_pruner": "#117a65",
     "sheared_llama": "#7d5ba6",
-    "grasp": "#b0a12c",
+    "grasp": "#224bb2",
+    "laco": "#6d5005",
+    "llm_streamline": "#77377d",
+    "slicegpt": "#f66c69",
+    "fwsvd": "#b0a12c",
+    "asvd": "#b082f7",
+    "svd_llm": "#ca4a27",
     "flop": "#5c6bc0",
     "cap": "#a0522d",
     "voita_heads": "#45a25a",
     "gradual_pruning": "#d474b5",
 }
-MARKERS = {
+MARKERS: dict[str, Any] = {
     "dense": "_",
     "magnitude": "s",
     "wanda": "o",
@@ -36,6 +42,12 @@ MARKERS = {
     "llm_pruner": "P",
     "sheared_llama": "X",
     "grasp": "p",
+    "laco": "H",
+    "llm_streamline": "*",
+    "slicegpt": "8",
+    "fwsvd": (4, 1, 0),
+    "asvd": (3, 1, 0),
+    "svd_llm": (6, 1, 0),
     "flop": "h",
     "cap": "<",
     "voita_heads": ">",
@@ -56,7 +68,20 @@ def colour(method: str, rank: int = 0) -> str:
     return to_hex([(1 - share) * own + share * towards for own in to_rgb(base)])
 
 
-def marker(method: str) -> str:
+def on(shade: str) -> str:
+    """The neutral colour that is legible on ``shade``."""
+    red, green, blue = to_rgb(shade)
+    return INK if 0.3 * red + 0.59 * green + 0.11 * blue > 0.62 else PAPER
+
+
+def faded(shade: str, share: float) -> str:
+    """``shade`` for a share of 1, the colour of grid lines for 0."""
+    return to_hex(
+        [share * own + (1 - share) * none for own, none in zip(to_rgb(shade), to_rgb(GRID), strict=True)]
+    )
+
+
+def marker(method: str) -> Any:
     """The marker of a method, so that colour is never the only difference."""
     return MARKERS.get(method) or _stable_choice(method, list(MARKERS.values())[1:])
 
@@ -66,11 +91,11 @@ def line(rank: int) -> Any:
     return LINES[rank % len(LINES)]
 
 
-def ranks(data: pd.DataFrame) -> dict[str, int]:
-    """The place of each label among the labels of its method, from columns ``label`` and ``method``."""
-    pairs = data[["label", "method"]].drop_duplicates("label")
-    return dict(zip(pairs.label, pairs.groupby("method", sort=False).cumcount(), strict=True))
+def ranks(data: pd.DataFrame, by: str = "label") -> dict[str, int]:
+    """The place of each label, or of each value ``by``, among those of its method, a column beside it."""
+    pairs = data[[by, "method"]].drop_duplicates(by)
+    return dict(zip(pairs[by], pairs.groupby("method", sort=False).cumcount(), strict=True))
 
 
-def _stable_choice(name: str, options: list[str]) -> str:
+def _stable_choice(name: str, options: list[Any]) -> Any:
     return options[hashlib.sha256(name.encode()).digest()[0] % len(options)]

@@ -9,13 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reprune.analysis import palette, style
-from reprune.analysis.labels import label_ends
-from reprune.analysis.measurements import Quantity, fact, measure
+from reprune.analysis.labels import label_beside, label_ends
+from reprune.analysis.measurements import Quantity, fact, measure, shown_fact
 from reprune.analysis.names import FACT_TITLES, metric_heading, metric_title, task_title
 from reprune.analysis.unit import Row, Unit
 
 BOX = (0.72, 0.05, 5.43, 2.9)
-TITLES = {"target_requested": "Target sparsity"}
+NEAR = 0.12  # the part of an axis before its end within which a line still ends at the edge
 
 
 def points(unit: Unit, spec: dict[str, Any]) -> pd.DataFrame:
@@ -44,20 +44,29 @@ def points(unit: Unit, spec: dict[str, Any]) -> pd.DataFrame:
 
 
 def position(unit: Unit, row: Row, x: str) -> float | None:
-    """A row's place on an axis: its target, a fact, ``settings.<name>`` or ``calibration.<name>``."""
+    """A row's place on an axis: its target, a fact as shown, or a value of its settings or calibration."""
     kind, _, name = x.partition(".")
     if kind == "settings":
         return row.settings.get(name)
     if kind == "calibration":
         drawn = unit.records_of(row.runs[0].run_id).calibration.dropna()
         return unit.info["calibrations"].get(drawn.iloc[0], {}).get(name) if len(drawn) else None
-    return row.target_requested if x == "target_requested" else fact(unit, row, x)
+    if x == "target_requested":
+        return row.target_requested
+    value = fact(unit, row, x)
+    return None if value is None else value * FACT_TITLES[x].factor
 
 
-def axis_title(x: str) -> str:
+def axis_title(unit: Unit, spec: dict[str, Any]) -> str:
+    """The name of a plot's ``x``, with its unit; that of a ratio depends on what the rows were asked for."""
+    x, rows = spec["x"], unit.rows(spec["experiment"])
     if x in FACT_TITLES:
-        return f"{FACT_TITLES[x].title} ({FACT_TITLES[x].unit})"
-    return TITLES.get(x) or x.partition(".")[2].replace("_", " ").capitalize()
+        return shown_fact(x, rows).heading
+    if x == "target_requested":
+        structural = {row.structural for row in rows if not row.dense}
+        kinds = {frozenset([True]): "Target, parameters removed", frozenset([False]): "Target sparsity"}
+        return kinds.get(frozenset(structural), "Target")
+    return x.partition(".")[2].replace("_", " ").capitalize()
 
 
 def draw_curve(unit: Unit, spec: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
@@ -70,12 +79,12 @@ def draw_curve(unit: Unit, spec: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
         style.body_height(data),
     )
     for axes, part in style.panels(unit, figure, data, BOX):
+        axes.set(xlabel=axis_title(unit, spec), ylabel=value_title(spec))
         _panel(axes, spec, part)
     return figure, data
 
 
 def _panel(axes: Axes, spec: dict[str, Any], data: pd.DataFrame) -> None:
-    axes.set(xlabel=axis_title(spec["x"]), ylabel=value_title(spec))
     curves = data[~data.dense & data.x.notna()]
     ranks = palette.ranks(curves)
     for label, group in curves.groupby("label", sort=False):
@@ -115,8 +124,7 @@ def bars(data: pd.DataFrame) -> str:
 def lost(data: pd.DataFrame) -> list[str]:
     """Rows that cannot be drawn, with their reasons, on one line of the footnote."""
     gone = data[data.status != "ok"]
-    words = [f"{r.label} at {r.target}: {r.status} ({r.reason})" for r in gone.itertuples()]
-    return ["Not drawn: " + "; ".join(words)] if words else []
+    return style.not_drawn(f"{r.label} at {r.target}: {r.status} ({r.reason})" for r in gone.itertuples())
 
 
 def _one_line(axes: Axes, good: pd.DataFrame, rank: int) -> None:
@@ -140,25 +148,15 @@ def _label(axes: Axes, good: pd.DataFrame, ranks: dict[str, int], references: pd
     """Names at the right edge, or behind the last point of a line that ends before it."""
     ends = good.sort_values("x").groupby("label", sort=False).tail(1)
     shades = {row.label: palette.colour(row.method, ranks[row.label]) for row in ends.itertuples()}
-    at_edge = ends[ends.x == good.x.max()]
+    short = ends.x < good.x.max() - NEAR * (good.x.max() - good.x.min())
     label_ends(
         axes,
         [
-            *((row.value, row.label, shades[row.label]) for row in at_edge.itertuples()),
+            *((row.value, row.label, shades[row.label]) for row in ends[~short].itertuples()),
             *((row.value, row.label, palette.MUTED) for row in references.itertuples()),
         ],
     )
-    for row in ends[ends.x < good.x.max()].itertuples():
-        axes.annotate(
-            row.label,
-            (row.x, row.value),
-            xytext=(9, 0),
-            textcoords="offset points",
-            va="center",
-            color=shades[row.label],
-            fontsize=9.5,
-            fontweight="bold",
-        )
+    label_beside(axes, [(row.x, row.value, row.label, shades[row.label]) for row in ends[short].itertuples()])
 
 
 def _scale(axes: Axes, spec: dict[str, Any], curves: pd.DataFrame) -> None:
@@ -166,9 +164,10 @@ def _scale(axes: Axes, spec: dict[str, Any], curves: pd.DataFrame) -> None:
         style.log_scale(axes.yaxis)
     if spec.get("log_x"):
         style.log_scale(axes.xaxis)
-    ticks = sorted(curves.x.unique())
-    percent = spec["x"] == "target_requested"
-    axes.set_xticks(ticks, [f"{tick:.0%}" if percent else f"{tick:g}" for tick in ticks])
+    if spec["x"] not in FACT_TITLES:  # measured values differ from row to row: no tick at each
+        ticks = sorted(curves.x.unique())
+        percent = spec["x"] == "target_requested"
+        axes.set_xticks(ticks, [f"{tick:.0%}" if percent else f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
 
 

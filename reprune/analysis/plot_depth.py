@@ -11,31 +11,27 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from reprune.analysis import palette, style
-from reprune.analysis.labels import label_ends
+from reprune.analysis.labels import label_ends, with_targets
 from reprune.analysis.measurements import Quantity
 from reprune.analysis.names import counted
+from reprune.analysis.noted import read_rows
 from reprune.analysis.plot_curve import BOX, subject, value_title
 from reprune.analysis.samples import Samples, Undecided, samples
-from reprune.analysis.unit import Unit
+from reprune.analysis.unit import Row, Unit
 
 
 def draw_depth(unit: Unit, spec: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
     """Draw the plot; returns it with its data. Raises :class:`Undecided` if no method has items."""
-    known, reasons = _known(unit, spec)
-    if not known:
-        raise Undecided("; ".join(reasons))
-    data = pd.concat([_by_block(found) for found in known], ignore_index=True)
+    known, reasons = read_rows(
+        unit, spec, spec["methods"], lambda row: _samples(unit, row, Quantity.of(spec))
+    )
+    data = pd.concat([_by_block(found) for _, found in known], ignore_index=True)
     tasks = unit.items.loc[(unit.items.protocol_name == spec["protocol"]).fillna(False), "task"].unique()
     windows = counted(int(data.windows.min()), "held-out window")
     figure = style.new_figure(
         spec["title"],
         f"{subject(unit, spec)}; mean over {windows}, band: ± standard error",
-        "\n".join(
-            [
-                style.origin(unit, data.model, spec["protocol"], tasks),
-                *(["Not drawn: " + "; ".join(dict.fromkeys(reasons))] if reasons else []),
-            ]
-        ),
+        "\n".join([style.origin(unit, data.model, spec["protocol"], tasks), *style.not_drawn(reasons)]),
         style.body_height(data),
     )
     for axes, part in style.panels(unit, figure, data, BOX):
@@ -57,16 +53,15 @@ def _panel(axes: Axes, spec: dict[str, Any], data: pd.DataFrame) -> None:
         style.log_scale(axes.yaxis)
     else:
         axes.set_ylim(bottom=0.0)
-    several = data.target.nunique() > 1
     label_ends(
         axes,
         [
             (
                 row.value,
-                f"{row.label} {row.target}" if several else row.label,
+                row.name,
                 palette.colour(row.method, ranks[row.label]),
             )
-            for row in data[data.block == data.block.max()].itertuples()
+            for row in with_targets(data[data.block == data.block.max()]).itertuples()
         ],
     )
 
@@ -95,21 +90,11 @@ def _one_method(axes: Axes, group: pd.DataFrame, rank: int, place: int) -> None:
     )
 
 
-def _known(unit: Unit, spec: dict[str, Any]) -> tuple[list[Samples], list[str]]:
-    """The rows with items, and why the others have none."""
-    known, reasons = [], []
-    for name in spec["methods"]:
-        for row in unit.select(spec["experiment"], name, spec.get("target")):
-            try:
-                found = samples(unit, row, Quantity.of(spec))
-            except Undecided as reason:
-                reasons.append(str(reason))
-                continue
-            if found.diverged:
-                reasons.append(f"{row.name}: diverged")
-            else:
-                known.append(found)
-    return known, reasons
+def _samples(unit: Unit, row: Row, quantity: Quantity) -> Samples:
+    found = samples(unit, row, quantity)
+    if found.diverged:
+        raise Undecided(f"{row.name}: diverged")
+    return found
 
 
 def _by_block(found: Samples) -> pd.DataFrame:

@@ -10,8 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reprune.analysis import palette, style
-from reprune.analysis.labels import label_points
-from reprune.analysis.names import FACT_TITLES
+from reprune.analysis.labels import label_points, with_targets
 from reprune.analysis.plot_curve import axis_title, bars, footnote, points, subject, value_title
 from reprune.analysis.unit import Unit
 
@@ -23,8 +22,7 @@ def draw_pareto(unit: Unit, spec: dict[str, Any]) -> tuple[Figure, pd.DataFrame]
     data = points(unit, spec)
     if spec.get("target"):
         data = data[data.dense | (data.target == spec["target"])]
-    factor = FACT_TITLES[spec["x"]].factor if spec["x"] in FACT_TITLES else 1.0
-    data = data.assign(x=data.x.astype(float) * factor, front=False)
+    data = data.assign(x=data.x.astype(float), front=False)
     figure = style.new_figure(
         spec["title"],
         f"{subject(unit, spec)}; {bars(data)}; dotted: best at no more cost",
@@ -35,6 +33,7 @@ def draw_pareto(unit: Unit, spec: dict[str, Any]) -> tuple[Figure, pd.DataFrame]
         drawn = part[~part.dense & part.x.notna() & (part.status == "ok")].sort_values("x")
         best = front(drawn, unit.higher_is_better(spec["metric"]))
         data.loc[best.index, "front"] = True
+        axes.set(xlabel=axis_title(unit, spec), ylabel=value_title(spec))
         _panel(axes, spec, drawn, best, part[part.dense & (part.status == "ok")])
     return figure, data
 
@@ -43,7 +42,6 @@ def _panel(
     axes: Axes, spec: dict[str, Any], drawn: pd.DataFrame, best: pd.DataFrame, dense: pd.DataFrame
 ) -> None:
     axes.grid(axis="x")
-    axes.set(xlabel=axis_title(spec["x"]), ylabel=value_title(spec))
     axes.step(
         best.x,
         best.value,
@@ -53,15 +51,20 @@ def _panel(
         linestyle=palette.line(2),
         zorder=1,
     )
-    _points(axes, drawn)
+    ranks = palette.ranks(drawn)
+    _points(axes, drawn, ranks)
     _dense(axes, dense)
     _scale(axes, spec, drawn)
-    several = drawn.target.nunique() > 1
     label_points(
         axes,
         [
-            (p.x, p.value, f"{p.label} {p.target}" if several else p.label, palette.colour(p.method))
-            for p in drawn.itertuples()
+            (
+                p.x,
+                p.value,
+                p.name,
+                palette.colour(p.method, ranks[p.label]),
+            )
+            for p in with_targets(drawn).itertuples()
         ],
     )
 
@@ -73,13 +76,13 @@ def front(points: pd.DataFrame, higher: bool) -> pd.DataFrame:
     return points[values < before]
 
 
-def _points(axes: Axes, drawn: pd.DataFrame) -> None:
+def _points(axes: Axes, drawn: pd.DataFrame, ranks: dict[str, int]) -> None:
     for point in drawn.itertuples():
         axes.errorbar(
             point.x,
             point.value,
             yerr=0.0 if pd.isna(point.stderr) else point.stderr,
-            color=palette.colour(point.method),
+            color=palette.colour(point.method, ranks[point.label]),
             marker=palette.marker(point.method),
             markersize=8,
             elinewidth=1.3,

@@ -14,7 +14,11 @@ from matplotlib.figure import Figure
 from reprune.analysis.plot_allocation import draw_allocation
 from reprune.analysis.plot_curve import draw_curve
 from reprune.analysis.plot_depth import draw_depth
+from reprune.analysis.plot_layers import draw_layers
 from reprune.analysis.plot_pareto import draw_pareto
+from reprune.analysis.plot_spectrum import draw_spectrum
+from reprune.analysis.plot_throughput import draw_throughput
+from reprune.analysis.plot_training import draw_training
 from reprune.analysis.samples import Undecided
 from reprune.analysis.style import STYLE, new_figure, origin
 from reprune.analysis.unit import Unit
@@ -24,6 +28,10 @@ KINDS: dict[str, Callable[[Unit, dict[str, Any]], tuple[Figure, pd.DataFrame]]] 
     "allocation": draw_allocation,
     "depth": draw_depth,
     "pareto": draw_pareto,
+    "layers": draw_layers,
+    "spectrum": draw_spectrum,
+    "training": draw_training,
+    "throughput": draw_throughput,
 }
 DPI = 160
 

@@ -32,7 +32,7 @@ def settings_of(content: dict[str, Any]) -> str:
     return ", ".join(
         f"{key.replace('_', ' ')} {value}"
         for key, value in content.items()
-        if key not in ("name", "suite", "title", "version") and isinstance(value, (str, int, float))
+        if key not in ("name", "suite", "title", "version", "skip") and isinstance(value, (str, int, float))
     )
 
 

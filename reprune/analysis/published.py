@@ -45,12 +45,18 @@ def find_published(tables: list[dict[str, Any]], row: Row, model: str, task: str
 
 
 def _same_line(row: Row, printed: dict[str, Any]) -> bool:
-    """Whether a printed line is this method at this target; what it leaves out is not compared."""
+    """Whether a printed line is this method at this target; what it leaves out is not compared.
+
+    A line has ``sparsity`` and ``pattern``, or ``parameters``, the share of all parameters removed.
+    """
     if printed["method"] not in row.published_as:
         return False
-    pattern, sparsity = printed.get("pattern"), printed.get("sparsity")
+    of_others = "sparsity" if row.structural else "parameters"
+    if of_others in printed and not row.dense:
+        return False
+    pattern, share = printed.get("pattern"), printed.get("parameters", printed.get("sparsity"))
     expected = row.target if row.target_kind == "n:m" else row.target_kind
-    return pattern in (None, expected) and (sparsity is None or abs(sparsity - row.target_requested) < 1e-9)
+    return pattern in (None, expected) and (share is None or abs(share - row.target_requested) < 1e-9)
 
 
 def other_models(unit: Unit, spec: dict[str, Any], rows: tuple[Row, ...]) -> list[str]:

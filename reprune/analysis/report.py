@@ -30,7 +30,7 @@ from reprune.analysis.unit import Row, Run, Unit
 
 VERDICTS = (HOLDS, FAILS, UNDECIDED)
 THEME = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--rule)", PAPER: "var(--paper)"}
-FILES = ("records.csv", "records.parquet", "items.parquet", "layers.parquet")
+FILES = ("records.csv", "records.parquet", "items.parquet", "layers.parquet", "notes.json")
 IDENTITY = ("calibration", "data_source", "dtype", "model_hash", "data_hash", "code", "commit", "versions")
 
 
@@ -150,6 +150,7 @@ def _details(unit: Unit, row: Row, records: pd.DataFrame) -> dict[str, str]:
     drawn = unit.info["calibrations"].get(_distinct(records.calibration), {})
     return {
         "settings": _pairs(row.settings) or "defaults",
+        "recovery": _pairs(row.recovery or {}),
         "calibration content": _pairs(drawn),
         "protocols": "; ".join(f"{name}: {settings_of(content)}" for name, content in protocols.items()),
         **{name: _distinct(records[name]) for name in IDENTITY},

@@ -9,6 +9,7 @@ import numpy as np
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
+TAILS = (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE))  # percent, the ends of an interval
 CHUNK = 4_000_000  # drawn item numbers held at once: bounds memory at any number of items
 
 Statistic = Callable[[np.ndarray], np.ndarray]
@@ -66,10 +67,26 @@ def bootstrap(
         statistic(_resampled_means(kinds, min(chunk, resamples - start), rng))
         for start in range(0, resamples, chunk)
     ]
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(np.concatenate(drawn), [tail, 100 - tail])
+    low, high = np.percentile(np.concatenate(drawn), TAILS)
     items = sum(values.shape[2] for values in strata)
     return Interval(point(strata, statistic), float(low), float(high), items, strata[0].shape[1])
+
+
+def bootstrap_apart(
+    columns: Sequence[np.ndarray], statistic: Statistic, seed: int, resamples: int = RESAMPLES
+) -> Interval:
+    """The percentile interval of a statistic of means of ``columns``, each (its own number of values,).
+
+    Nothing pairs the values of one with those of another, so each is resampled by itself. ``statistic``
+    takes means (resamples, columns) to (resamples,).
+    """
+    rng = np.random.default_rng(seed)
+    drawn = statistic(
+        np.stack([rng.choice(values, (resamples, len(values))).mean(axis=1) for values in columns], axis=1)
+    )
+    low, high = np.percentile(drawn, TAILS)
+    estimate = statistic(np.array([[values.mean() for values in columns]]))[0]
+    return Interval(float(estimate), float(low), float(high), min(map(len, columns)), 1)
 
 
 def point(strata: Sequence[np.ndarray], statistic: Statistic) -> float:

@@ -55,6 +55,7 @@ WIDTH, HEAD, BODY, PITCH, MARGIN = 7.6, 0.9, 3.5, 3.85, 0.14
 """Inches: the figure's width, its two lines of title, axes with their labels, from one panel to the next,
 and the margin."""
 FOOTNOTE_CHARACTERS = 122
+LETTER, LEGEND_LINE = 0.072, 0.22  # inches: the mean width of a letter of 9 points, from line to line
 
 
 def new_figure(title: str, subtitle: str, footnote: str, body: float = BODY) -> Figure:
@@ -80,6 +81,38 @@ def add_axes(figure: Figure, left: float, top: float, width: float, height: floa
     """Axes at a place in inches, ``left`` from the figure's edge, ``top`` from the head of the body."""
     across, down = figure.get_size_inches()
     return figure.add_axes((left / across, 1 - (HEAD + top + height) / down, width / across, height / down))
+
+
+def heading(figure: Figure, left: float, top: float, text: str) -> None:
+    """A title over a part of the body, ``left`` and ``top`` in inches."""
+    across, down = figure.get_size_inches()
+    place = left / across, 1 - (HEAD + top) / down
+    figure.text(*place, text, fontsize=10, fontweight="bold", va="center")
+
+
+def legend_lines(names: Iterable[str], left: float) -> list[list[str]]:
+    """The names of a legend in lines that fit the width of a figure from ``left``, inches, on."""
+    lines: list[list[str]] = [[]]
+    for name in names:
+        if sum(map(_entry, [*lines[-1], name])) > WIDTH - left and lines[-1]:
+            lines.append([])
+        lines[-1].append(name)
+    return lines
+
+
+def legend(figure: Figure, left: float, top: float, shades: dict[str, str]) -> None:
+    """Names, each behind a square of its colour; ``left`` and ``top``, of the first line, in inches."""
+    across, down = figure.get_size_inches()
+    for i, names in enumerate(legend_lines(shades, left)):
+        x, y = left, 1 - (HEAD + top + i * LEGEND_LINE) / down
+        for name in names:
+            figure.text(x / across, y, "■", color=shades[name], fontsize=9, va="center")
+            figure.text((x + 0.16) / across, y, name, fontsize=9, va="center")
+            x += _entry(name)
+
+
+def _entry(name: str) -> float:
+    return 0.4 + LETTER * len(name)
 
 
 def body_height(data: pd.DataFrame) -> float:
@@ -128,6 +161,12 @@ def quiet(axes: Axes) -> None:
     """Horizontal grid lines instead of a frame."""
     axes.grid(axis="y")
     axes.spines["left"].set_visible(False)
+
+
+def not_drawn(reasons: Iterable[str]) -> list[str]:
+    """The line of a footnote that says what is missing and why; none if nothing is."""
+    told = list(dict.fromkeys(reasons))
+    return ["Not drawn: " + "; ".join(told)] if told else []
 
 
 def origin(unit: Unit, models: Iterable[str], protocol: str | None = None, tasks: Iterable[str] = ()) -> str:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from reprune.analysis.measurements import Measurement, Quantity, fact, measure
-from reprune.analysis.names import FACT_TITLES, metric_heading, task_title
+from reprune.analysis.measurements import Measurement, Quantity, fact, measure, shown_fact
+from reprune.analysis.names import FACT_TITLES, RECOVERIES, metric_heading, task_title
 from reprune.analysis.published import Published, find_published, other_models, published_tables
 from reprune.analysis.unit import Row, Unit
 
@@ -62,7 +62,7 @@ class Table:
 def build_table(unit: Unit, spec: dict[str, Any]) -> Table:
     """The table a paper declares, every row of its experiment included, in the experiment's order."""
     rows = unit.rows(spec["experiment"])
-    columns = (*_measured(unit, spec), *_published(unit, spec, rows), *_facts(unit, spec))
+    columns = (*_measured(unit, spec), *_published(unit, spec, rows), *_facts(unit, spec, rows))
     read = [[column.read(row) for column in columns] for row in rows]
     problems: dict[str, str] = {}
     best = _best(rows, columns, read, unit.higher_is_better(spec["metric"]))
@@ -151,22 +151,18 @@ def _printed_for(tables: list[dict[str, Any]], model: str, task: str, row: Row) 
     return Measurement("ok", printed.value, decimals=printed.decimals) if printed else None
 
 
-def _facts(unit: Unit, spec: dict[str, Any]) -> list[Column]:
+def _facts(unit: Unit, spec: dict[str, Any], rows: tuple[Row, ...]) -> list[Column]:
     return [
-        Column(
-            "fact",
-            "",
-            f"{FACT_TITLES[name].title} ({FACT_TITLES[name].unit})",
-            name,
-            partial(_fact, unit, spec, name),
-        )
+        Column("fact", "", shown_fact(name, rows).heading, name, partial(_fact, unit, spec, name, rows))
         for name in spec.get("facts", [])
     ]
 
 
-def _fact(unit: Unit, spec: dict[str, Any], name: str, row: Row) -> Measurement | None:
-    value, shown = fact(unit, row, name, spec["protocol"]), FACT_TITLES[name]
-    return None if value is None else Measurement("ok", value * shown.factor, decimals=shown.decimals)
+def _fact(unit: Unit, spec: dict[str, Any], name: str, rows: tuple[Row, ...], row: Row) -> Measurement | None:
+    value, shown = fact(unit, row, name, spec["protocol"]), shown_fact(name, rows)
+    if value is None or row.dense and shown != FACT_TITLES[name]:
+        return None  # of the dense model zeros are counted, which is not what the others' ratio is a share of
+    return Measurement("ok", value * shown.factor, decimals=shown.decimals)
 
 
 def _heads(unit: Unit, rows: tuple[Row, ...]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -175,6 +171,7 @@ def _heads(unit: Unit, rows: tuple[Row, ...]) -> tuple[tuple[str, ...], list[tup
         "Method": [row.label for row in rows],
         "Target": [row.target for row in rows],
         "Model": [unit.model_title(row.model) for row in rows],
+        "Recovery": [RECOVERIES[row.recovery["kind"]] if row.recovery else "" for row in rows],
         "Settings": [", ".join(f"{key} {value}" for key, value in row.settings.items()) for row in rows],
     }
     alike = len(set(zip(texts["Method"], texts["Target"], texts["Model"], strict=True))) < len(rows)
@@ -182,6 +179,7 @@ def _heads(unit: Unit, rows: tuple[Row, ...]) -> tuple[tuple[str, ...], list[tup
         "Method": True,
         "Target": len({row.target for row in rows if not row.dense}) > 1,
         "Model": len({row.model for row in rows}) > 1,
+        "Recovery": len({row.recovery and row.recovery["kind"] for row in rows if not row.dense}) > 1,
         "Settings": alike,
     }
     heads = tuple(head for head in texts if shown[head])

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from reprune.analysis.names import metric_of
+from reprune.method import STRUCTURAL
 
 UNREAD = {"responses"}  # columns of items that no view needs: a model's answers are most of the file
 
@@ -30,7 +31,10 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One line of an experiment: a label, a model and a target, with one run per seed."""
+    """One line of an experiment: a label, a model and a target, with one run per seed.
+
+    ``recovery`` has the settings of the training after compression, if there was any.
+    """
 
     label: str
     method: str
@@ -41,10 +45,15 @@ class Row:
     settings: dict[str, Any]
     published_as: tuple[str, ...]
     runs: tuple[Run, ...]
+    recovery: dict[str, Any] | None = None
 
     @property
     def dense(self) -> bool:
         return self.target_kind == "none"
+
+    @property
+    def structural(self) -> bool:
+        return self.target_kind in STRUCTURAL
 
     @property
     def name(self) -> str:
@@ -57,7 +66,8 @@ class Unit:
     """Everything the tables, plots and claims of one unit are drawn from.
 
     ``info`` is ``unit.json``; ``records``, ``items`` and ``layers`` are the parquet files, the first two
-    with a column ``protocol_name`` (the protocol without its version). ``published`` is by table id.
+    with a column ``protocol_name`` (the protocol without its version). ``notes`` are what methods noted of
+    runs, by run id, ``published`` is by table id.
     """
 
     folder: Path
@@ -65,6 +75,7 @@ class Unit:
     records: pd.DataFrame
     items: pd.DataFrame
     layers: pd.DataFrame
+    notes: dict[str, dict[str, Any]]
     paper: dict[str, Any]
     published: dict[str, dict[str, Any]]
 
@@ -136,6 +147,7 @@ def load_unit(folder: Path, papers: Path) -> Unit:
         _with_protocol_name(pd.read_parquet(folder / "records.parquet")),
         _with_protocol_name(_items(folder / "items.parquet")),
         pd.read_parquet(folder / "layers.parquet"),
+        json.loads((folder / "notes.json").read_text(encoding="utf-8")),
         _yaml(paper / "paper.yaml"),
         {table["id"]: table for table in published.get("tables", [])},
     )
@@ -179,4 +191,5 @@ def _row(group: list[dict[str, Any]]) -> Row:
         first["settings"],
         tuple(first["published_as"] or ()),
         runs,
+        first.get("recovery"),
     )

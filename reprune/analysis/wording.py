@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from reprune.analysis.evidence import Part
+from reprune.analysis.evidence import ABOVE, BELOW, WITHIN, Part
 from reprune.analysis.formats import MINUS, fixed, places, signed
 from reprune.analysis.names import (
     AVERAGE,
     FACT_TITLES,
     counted,
+    layer_fact_noun,
     listed,
     metric_noun,
     metric_of,
+    perplexity_item,
     runs_in_words,
     task_title,
 )
@@ -23,40 +25,61 @@ SENTENCES = {
     "less": "{left} has lower {metric} than {right} on {tasks}",
     "greater": "{left} has higher {metric} than {right} on {tasks}",
     "not_less": "{metric} of {left} is at most {margin} below that of {right} on {tasks}",
+    "within": "{metric} of {left} and {right} differs by less than {margin} on {tasks}",
     "closer": "{pair} lie closer together than {than} in {metric} on {tasks}",
-    "increasing": "{metric} of {method} rises with the target sparsity on {tasks}",
+    "gain_ratio": "{metric} gains from {low} to {middle}, and {at_least} times what it gains on to {high}, "
+    "on {tasks}",
+    "increasing": "{metric} of {method} rises with the target on {tasks}",
+    "step_ratio": "from one target of {method} to the next {metric} rises by a factor of {bound} on {tasks}",
+    "faster": "{left} is at least {at_least} times as fast as {right} on {tasks}",
     "spread": "sparsity of {method} varies over {over}s, standard deviation at least {at_least}",
     "near_target": "every {over} of {method} is within {tolerance} of the target sparsity",
     "depth_less": "{metric}: {left} is below {right} at more than {share} of the blocks and on their mean",
     "rises_with_depth": "{metric}: {method} is higher over the last quarter of the blocks than the first",
+    "layer_fact": "{fact}, mean over the layers of {method}, is {bound}",
+    "chosen_in": "the blocks that {methods} chose lie behind {after} of the depth and before the last block",
     "cost_order": "{fact} rises in the order {order}",
 }
+NOUNS = {"faster": "repeat", "layer_fact": "layer"}  # what the items of a check are
 WINDOWED = {"perplexity", "relative_error"}
 
 
 def sentence(unit: Unit, check: dict[str, Any]) -> str:
     """What a check asks, in one sentence without its full stop."""
-    words = {key: _word(unit, check, key) for key in check}
+    words = {key: _word(unit, check, key) for key in check} | {"bound": _limit(check)}
     text = SENTENCES[check["kind"]].format(**words)
     return text[0].upper() + text[1:]
 
 
 def _word(unit: Unit, check: dict[str, Any], key: str) -> str:
     value = check[key]
-    if key in ("left", "right", "method"):
+    if key in ("left", "right", "method", "low", "middle", "high"):
         return _label(unit, check, value)
-    if key in ("pair", "than", "order"):
+    if key in ("pair", "than", "order", "methods"):
         labels = [_label(unit, check, name) for name in value]
         return ", ".join(labels) if key == "order" else listed(labels)
     if key == "tasks":
         return listed(["average" if task == AVERAGE else task_title(task) for task in value])
+    if key == "margin" and check["metric"] == "perplexity":
+        return f"a factor of {math.exp(value):.3g}"
     if key == "margin":
         return f"{value:g} {metric_of(check['metric']).difference}".rstrip()
     if key == "metric":
         return metric_noun(value)
-    if key == "share":
+    if key == "at_least":
+        return f"{value:g}"
+    if key in ("share", "after"):
         return f"{value:.0%}"
-    return FACT_TITLES[value].title if key == "fact" else str(value)
+    if key == "fact":
+        return FACT_TITLES[value].title if value in FACT_TITLES else layer_fact_noun(value)
+    return str(value)
+
+
+def _limit(check: dict[str, Any]) -> str:
+    """``at most 3`` or ``at least 3``; empty for a check with neither."""
+    return next(
+        (f"{key.replace('_', ' ')} {check[key]:g}" for key in ("at_most", "at_least") if key in check), ""
+    )
 
 
 def _label(unit: Unit, check: dict[str, Any], name: str) -> str:
@@ -75,14 +98,21 @@ def figures(part: Part) -> str:
     if part.what.startswith("log-perplexity of"):
         text += f", perplexity × {math.exp(part.estimate):.3f}"
     if part.threshold:
-        bound = "at most" if part.at_most else "at least" if part.low is None else "more than"
-        text += f", {bound} {part.threshold:g} asked".replace("-", MINUS)
+        exact = part.low is None
+        bound = {
+            ABOVE: "at least" if exact else "more than",
+            BELOW: "at most" if exact else "less than",
+            WITHIN: "within ±",
+        }[part.bound]
+        text += f", {bound} {part.threshold:g} asked".replace("-", MINUS).replace("± ", "±")
     return text
 
 
 def basis(check: dict[str, Any], part: Part) -> str:
     """What an estimate rests on: ``12 windows, single run``."""
-    noun = "window" if check.get("metric") in WINDOWED else "item"
+    noun = NOUNS.get(check["kind"], "item")
+    if check.get("metric") in WINDOWED:
+        noun = perplexity_item(next(iter(check.get("tasks", ())), None))
     words = [counted(part.items, noun)] if part.items else []
     words += [runs_in_words(part.seeds)] if part.seeds else []
     return ", ".join(words + ([part.reason] if part.reason and part.estimate is not None else []))
@@ -92,6 +122,6 @@ def _estimate(part: Part) -> str:
     """Three significant digits of the estimate, as many decimals for its interval; differences are signed."""
     decimals = places(part.estimate or part.high or 0.0, 3)
     values = [v for v in (part.estimate, part.low, part.high) if v is not None]
-    texts = [(fixed if part.threshold > 0 else signed)(v, decimals) for v in values]
+    texts = [(signed if part.threshold <= 0 or part.bound == WITHIN else fixed)(v, decimals) for v in values]
     interval = "" if len(texts) == 1 else f" [{texts[1]}, {texts[2]}]"
     return texts[0] + interval + (f" {part.unit}" if part.unit else "")

@@ -64,6 +64,45 @@ class SecondMoment:
         self.hessian.addmm_(rows.T, rows, alpha=2 / self.windows)
 
 
+class Gram:
+    """XᵀX summed over tokens, (features, features), float32 (SVD-LLM's official code)."""
+
+    def __init__(self, features: int) -> None:
+        self.sum = torch.zeros(features, features)
+
+    def update(self, inputs: torch.Tensor) -> None:
+        rows = inputs.reshape(-1, inputs.shape[-1]).float()
+        self.sum.addmm_(rows.T, rows)
+
+
+class AbsoluteMean:
+    """Mean over tokens of |x_j|, (features,), float32."""
+
+    def __init__(self, features: int) -> None:
+        self.sum = torch.zeros(features)
+        self.tokens = 0
+
+    def update(self, inputs: torch.Tensor) -> None:
+        rows = inputs.reshape(-1, inputs.shape[-1]).float()
+        self.sum += rows.abs().sum(dim=0)
+        self.tokens += len(rows)
+
+    @property
+    def value(self) -> torch.Tensor:
+        return self.sum / self.tokens
+
+
+class AbsoluteMaximum:
+    """Largest |x_j| of all tokens, (features,), float32."""
+
+    def __init__(self, features: int) -> None:
+        self.value = torch.zeros(features)
+
+    def update(self, inputs: torch.Tensor) -> None:
+        largest = inputs.reshape(-1, inputs.shape[-1]).float().abs().amax(dim=0)
+        self.value = torch.maximum(self.value, largest)
+
+
 class _LastInputSeen(Exception):
     """Ends a pass that is run only for its statistics."""
 

@@ -1,7 +1,8 @@
-"""Calibration windows: drawn once by seed, with the places they were drawn from."""
+"""Calibration windows: drawn once by seed by one of :data:`SAMPLERS`, with the places they came from."""
 
 from __future__ import annotations
 
+import io
 import random
 from collections.abc import Callable
 from typing import Any
@@ -50,6 +51,42 @@ def _require_long(tokens: dict[int, list[int]], length: int) -> None:
             f"calibration windows of {length} tokens need a longer document: the corpus's "
             f"longest has {longest}; choose a length below that"
         )
+
+
+def draw_rows(
+    documents: list[str], tokenize: Callable[[str], list[int]], rows: int, length: int, seed: int
+) -> tuple[torch.Tensor, list[dict[str, int]]]:
+    """The windows of ``length`` tokens that ``rows`` rows of text give, (windows, length), and these rows.
+
+    The sampler of GRASP (official code, ``dataset/loader.py``): rows are drawn without replacement, joined by
+    blank lines in the order drawn, tokenised once and cut; the remainder is dropped. With the same corpus,
+    tokenizer and seed it gives the very same windows as that code, before its loader shuffles them.
+    Raises :class:`CalibrationError` if the corpus has too few rows, or these less than one window.
+    """
+    lines = rows_of(documents)
+    if rows > len(lines):
+        raise CalibrationError(
+            f"calibration asks for {rows:,} rows of text, the corpus has {len(lines):,}; "
+            "ask for at most as many"
+        )
+    chosen = random.Random(seed).sample(range(len(lines)), rows)
+    tokens = tokenize("\n\n".join(lines[i] for i in chosen))
+    windows = len(tokens) // length
+    if windows == 0:
+        raise CalibrationError(
+            f"{rows:,} rows of text give {len(tokens)} tokens, less than one calibration window of {length}; "
+            "raise `rows` or lower `length`"
+        )
+    cut = torch.tensor(tokens[: windows * length], dtype=torch.int64).view(windows, length)
+    return cut, [{"row": i} for i in chosen]
+
+
+def rows_of(documents: list[str]) -> list[str]:
+    """The lines of documents with their line breaks; a blank document is a blank row, as in WikiText-2."""
+    return [line for document in documents for line in list(io.StringIO(document)) or [""]]
+
+
+SAMPLERS = {"document_crop": draw_windows, "rows": draw_rows}
 
 
 def tokenizer_function(folder: Any) -> Callable[[str], list[int]]:

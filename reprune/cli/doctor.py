@@ -15,7 +15,7 @@ from reprune.plan import paths
 from reprune.plan.hardware import evaluation_dtype, processor
 from reprune.plan.plan import Plan
 from reprune.plan.problems import ConfigError
-from reprune.plan.resources import compress_resources, evaluate_resources
+from reprune.plan.resources import evaluate_resources, made_resources
 from reprune.records.provenance import commit, machine
 from reprune.stages.job import THREAD_VARIABLES
 
@@ -124,7 +124,7 @@ def _memory(plan: Plan) -> Finding:
     runs = plan.runs_of(plan.default_units)
     largest = (
         max(
-            (r["mem_mb"] for run in runs for r in (compress_resources(run), evaluate_resources(run))),
+            (r["mem_mb"] for run in runs for r in (made_resources(run), evaluate_resources(run))),
             default=0,
         )
         / 1e3

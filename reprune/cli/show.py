@@ -11,7 +11,7 @@ from reprune.plan.problems import nearest
 from reprune.plan.units import Unit
 from reprune.records.provenance import machine
 
-HEAD = ("label", "model", "target", "settings that differ", "calibration", "")
+HEAD = ("label", "model", "target", "settings that differ", "calibration", "recovery", "")
 
 
 def show_lines(name: str, scale: str | None) -> list[str]:
@@ -63,6 +63,7 @@ def _runs(plan: Plan, rows: list[Row]) -> list[str]:
             row.target.label,
             ", ".join(f"{key} {value}" for key, value in row.settings.items()),
             _calibration(plan, row),
+            row.recovery.kind if row.recovery else "",
             "skipped" if row.reason else "",
         )
         for row in rows
@@ -74,7 +75,7 @@ def _runs(plan: Plan, rows: list[Row]) -> list[str]:
 
 def _calibration(plan: Plan, row: Row) -> str:
     drawn = plan.runs[row.run].calibration if row.run else None
-    return f"{drawn.corpus.name} {drawn.windows} x {drawn.length}, seed {drawn.seed}" if drawn else ""
+    return drawn.text if drawn else ""
 
 
 def _suites(rows: list[Row]) -> str:

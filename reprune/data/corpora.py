@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from reprune.data.hub import hub_rows
 from reprune.data.packages import FetchError
 from reprune.data.readers import archive_texts, file_text, made_documents, read_documents
 from reprune.records.files import whole
@@ -37,21 +38,7 @@ def load_source(kind: str, spec: dict[str, Any], file: Path | None) -> list[str]
 
 
 def _hub_documents(spec: dict[str, Any]) -> list[str]:
-    from datasets import load_dataset
-
-    try:
-        rows = load_dataset(
-            spec["path"],
-            spec.get("name"),
-            data_files=spec.get("data_files"),
-            split=spec.get("split", "train"),
-        )
-    except Exception as error:  # the hub library raises many kinds; all mean the same to a user
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise FetchError(
-            f"hub data set {spec['path']} could not be read: {reason}; "
-            "name a mirror folder, or connect to the hub once"
-        ) from error
+    rows = hub_rows(spec)
     if spec["column"] not in rows.column_names:
         raise FetchError(
             f"hub data set {spec['path']} has no column '{spec['column']}', "

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from reprune.data.hub import hub_rows
 from reprune.data.made_tasks import made_rows
 from reprune.data.packages import FetchError
 from reprune.records.files import whole
@@ -199,17 +200,7 @@ def _member_bytes(archive: Path, member: str | list[str], part: str) -> list[byt
 
 
 def _hub_table(spec: dict, part: str) -> pa.Table:
-    from datasets import load_dataset
-
-    name = spec["name"].replace("{part}", part) if "name" in spec else None
-    try:
-        rows = load_dataset(spec["path"], name, split=spec["split"])
-    except Exception as error:  # the hub library raises many kinds; all mean the same to a user
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise FetchError(
-            f"hub data set {spec['path']} could not be read: {reason}; "
-            "name a mirror folder, or connect to the hub once"
-        ) from error
+    rows = hub_rows(spec, spec["name"].replace("{part}", part) if "name" in spec else None)
     # The features hold what Arrow types do not, such as the names of class labels.
     return rows.data.table.replace_schema_metadata(rows.features.arrow_schema.metadata)
 

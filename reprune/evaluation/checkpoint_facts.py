@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
+from reprune.method import ModelFacts
+from reprune.models.checkpoint import load_model
 from reprune.models.folder import ModelFolder
-from reprune.models.skeleton import Skeleton, linear_layers
+from reprune.models.skeleton import Skeleton, embedding_parameters, find_blocks, linear_layers
+
+ZEROS = "zeros in the linear layers of the decoder blocks"
+REMOVED = "parameters, tied embeddings once"
 
 
 @dataclass(frozen=True)
@@ -25,8 +32,10 @@ class LayerFacts:
 class CheckpointFacts:
     """Counts over a whole checkpoint; tied embeddings count once. ``bytes`` are those of its tensors.
 
-    ``ratio_achieved`` is the share of zeros in the linear layers of the decoder blocks, the basis that
-    unstructured pruning papers report (Wanda's ``check_sparsity``).
+    ``ratio_achieved`` is measured on ``ratio_basis``: the share of zeros in the linear layers of the decoder
+    blocks, which unstructured pruning papers report (Wanda's ``check_sparsity``), or for structural methods
+    the share of all parameters that is gone, ``ratio_nonembedding`` being the same without the token
+    embedding and the output head.
     """
 
     params: int
@@ -34,7 +43,8 @@ class CheckpointFacts:
     bytes: int
     ratio_achieved: float
     layers: list[LayerFacts]
-    ratio_basis: str = "zeros in the linear layers of the decoder blocks"
+    ratio_basis: str = ZEROS
+    ratio_nonembedding: float | None = None
 
     def summary(self) -> dict[str, Any]:
         """The record columns of these facts."""
@@ -43,21 +53,40 @@ class CheckpointFacts:
         return facts
 
 
-def measure_checkpoint(folder: ModelFolder) -> CheckpointFacts:
-    """Count in the files of a checkpoint, one block at a time."""
-    skeleton = Skeleton(folder)
+def measure_checkpoint(folder: ModelFolder, dense: ModelFacts | None = None) -> CheckpointFacts:
+    """Count in the files of a checkpoint.
+
+    One block at a time; with ``dense``, the facts of the model that a structural method compressed, the
+    checkpoint is loaded whole, since its shape is its own.
+    """
     params = nonzeros = size = 0
-    layers: list[LayerFacts] = []
-    for names in [skeleton.rest_names(), *(skeleton.block_names(i) for i in range(len(skeleton)))]:
-        for tensor in folder.read(names).values():
-            params += tensor.numel()
-            nonzeros += int(torch.count_nonzero(tensor))
-            size += tensor.numel() * tensor.element_size()
-    for index in range(len(skeleton)):
-        for name, layer in linear_layers(skeleton.block(index)).items():
-            layers.append(
-                LayerFacts(index, name, layer.weight.numel(), int(torch.count_nonzero(layer.weight)))
-            )
-    weights = sum(layer.size for layer in layers)
-    zeros = weights - sum(layer.nonzeros for layer in layers)
-    return CheckpointFacts(params, nonzeros, size, zeros / weights, layers)
+    for name in sorted(folder.files):
+        tensor = folder.read([name])[name]
+        params += tensor.numel()
+        nonzeros += int(torch.count_nonzero(tensor))
+        size += tensor.numel() * tensor.element_size()
+    if dense is None:
+        layers = _layers(Skeleton(folder))
+        weights = sum(layer.size for layer in layers)
+        zeros = weights - sum(layer.nonzeros for layer in layers)
+        return CheckpointFacts(params, nonzeros, size, zeros / weights, layers)
+    model = load_model(folder.path)
+    body = dense.parameters - dense.embedding_parameters
+    return CheckpointFacts(
+        params,
+        nonzeros,
+        size,
+        1 - params / dense.parameters,
+        [fact for index, block in enumerate(find_blocks(model)[1]) for fact in _of_block(index, block)],
+        REMOVED,
+        1 - (params - embedding_parameters(model)) / body,
+    )
+
+
+def _layers(skeleton: Skeleton) -> list[LayerFacts]:
+    return [fact for index in range(len(skeleton)) for fact in _of_block(index, skeleton.block(index))]
+
+
+def _of_block(index: int, block: nn.Module) -> Iterator[LayerFacts]:
+    for name, layer in linear_layers(block).items():
+        yield LayerFacts(index, name, layer.weight.numel(), int(torch.count_nonzero(layer.weight)))

@@ -72,10 +72,10 @@ class ModelFolder:
         for file in self._visible():
             link_or_copy(file.resolve(), target / file.name)
 
-    def link_companions(self, target: Path) -> None:
-        """The same for everything but weights: configuration and tokenizer."""
+    def link_companions(self, target: Path, without: tuple[str, ...] = ()) -> None:
+        """The same for everything but weights and the names in ``without``: configuration and tokenizer."""
         for file in self._visible():
-            if file.suffix != ".safetensors" and file.name != INDEX:
+            if file.suffix != ".safetensors" and file.name not in (INDEX, *without):
                 link_or_copy(file.resolve(), target / file.name)
 
     def _visible(self) -> list[Path]:
@@ -90,6 +90,14 @@ class ModelFolder:
         for file in sorted(set(self.files.values())):
             state.update(f"{file.name} {sha256(file)}\n".encode())
         return state.hexdigest()[:12]
+
+    def check(self, expected: str) -> None:
+        """Raises :class:`ModelFolderError` if the hash is not the one noted when the folder was written."""
+        if self.hash() != expected:
+            raise ModelFolderError(
+                f"{self.path}: damaged or cut short since it was written; "
+                f"delete {self.path.parent} and run again"
+            )
 
 
 def _opened(file: Path) -> Any:

@@ -159,6 +159,33 @@ def linear_layers(block: nn.Module) -> dict[str, nn.Linear]:
     return {name: module for name, module in block.named_modules() if isinstance(module, nn.Linear)}
 
 
+def number_blocks(model: Any) -> None:
+    """Give every block's attention its place in the key-value cache, after blocks were changed.
+
+    A cache has a place for each block, of the kind that ``layer_types`` of the configuration names, and asks
+    the first one, of all or of a kind, how many tokens it holds. So a block gets the lowest free place of its
+    kind, and blocks without attention, which fill none and may be of any kind, are of one that others are of.
+    """
+    _, blocks = find_blocks(model)
+    caching = [[module for module in block.modules() if hasattr(module, "layer_idx")] for block in blocks]
+    kinds = getattr(model.config, "layer_types", None) or [""] * len(blocks)
+    common = next((kind for kind, found in zip(kinds, caching, strict=True) if found), kinds[0])
+    kinds = [kind if found else common for kind, found in zip(kinds, caching, strict=True)]
+    places = {kind: [i for i, other in enumerate(kinds) if other == kind] for kind in kinds}
+    for kind, found in zip(kinds, caching, strict=True):
+        place = places[kind].pop(0) if found else None
+        for module in found:
+            module.layer_idx = place
+    if getattr(model.config, "layer_types", None):
+        model.config.layer_types = kinds
+
+
+def embedding_parameters(model: Any) -> int:
+    """The weights of a whole model's token embedding and output head, once if they are tied."""
+    parts = (model.get_input_embeddings(), model.get_output_embeddings())
+    return sum(weight.numel() for weight in {part.weight for part in parts if part is not None})
+
+
 def _parent(model: nn.Module, path: str) -> tuple[nn.Module, str]:
     head, _, tail = path.rpartition(".")
     return model.get_submodule(head), tail

@@ -12,6 +12,7 @@ from reprune.plan.grid import Run
 from reprune.plan.plan import Plan
 
 ASSUMED_FLOPS = 9e10  # per core and second: a recent server core, float32
+BACKWARD = 2.0  # a backward pass over one forward pass
 JOB_START_S = 5.0  # importing torch and transformers, once per job
 
 
@@ -27,23 +28,44 @@ def compress_flops(run: Run) -> float:
     """Operations of a run's compression: forward passes over its calibration tokens."""
     if run.calibration is None:
         return 0.0
-    facts = run.model.facts
-    body = facts.parameters - facts.vocab_size * facts.hidden_size * (1 if facts.tied_embeddings else 2)
+    body = run.model.facts.parameters - run.model.facts.embedding_parameters
     return 2.0 * body * run.calibration.tokens * run.method.cls.passes(run.settings)
+
+
+def made_flops(run: Run) -> float:
+    """Operations of the job that makes a run's checkpoint."""
+    return recover_flops(run) if run.recovery else compress_flops(run)
+
+
+def recover_flops(run: Run) -> float:
+    """Operations of a run's recovery: passes forward and backward over its training tokens.
+
+    The rows for validation are read forward twice. Every row counts as long as it may be, the compressed
+    model as large as the dense one.
+    """
+    asked = run.recovery
+    train, validation = asked.split(run.instructions.rows)
+    passes = (1 + BACKWARD) * train * asked.epochs + 2 * validation
+    return _scoring_flops(run) * passes * asked.length
 
 
 def evaluate_flops(run: Run, groups: Iterable[str] | None = None) -> float:
     """Operations of a run's evaluation: one forward pass with logits over every scored token."""
-    facts = run.model.facts
-    looked_up = 0 if facts.tied_embeddings else facts.vocab_size * facts.hidden_size
     asked = run.groups if groups is None else [group for group in groups if group in run.groups]
     tokens = sum(suite.tokens for group in asked for suite in run.groups[group].values())
-    return 2.0 * (facts.parameters - looked_up) * tokens
+    return _scoring_flops(run) * tokens
+
+
+def _scoring_flops(run: Run) -> float:
+    """Operations of one token's logits; an embedding that is no head as well is only looked up."""
+    facts = run.model.facts
+    looked_up = 0 if facts.tied_embeddings else facts.vocab_size * facts.hidden_size
+    return 2.0 * (facts.parameters - looked_up)
 
 
 def estimate(plan: Plan, runs: list[Run], groups: Iterable[str], root: Path) -> Estimate:
     """The work of ``runs`` with the suites of ``groups`` in core-seconds."""
     file = root / paths.SPEED
     measured = json.loads(file.read_text(encoding="utf-8"))["flops"] if file.is_file() else None
-    flops = sum(compress_flops(run) + evaluate_flops(run, groups) for run in runs)
+    flops = sum(made_flops(run) + evaluate_flops(run, groups) for run in runs)
     return Estimate(flops / (measured or ASSUMED_FLOPS) + 2 * JOB_START_S * len(runs), measured is not None)

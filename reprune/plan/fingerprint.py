@@ -54,7 +54,8 @@ def _summary(path: Path, modified: int) -> tuple[str, tuple[str, ...]]:
 
 def _imports(tree: ast.AST) -> set[str]:
     names: set[str] = set()
-    for node in ast.walk(tree):
+    unread = {id(inner) for node in ast.walk(tree) if _is_checking(node) for inner in ast.walk(node)}
+    for node in (node for node in ast.walk(tree) if id(node) not in unread):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -63,6 +64,11 @@ def _imports(tree: ast.AST) -> set[str]:
         elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "LazyModule":
             names.update(a.value for a in node.args if isinstance(a, ast.Constant))
     return {name for name in names if name.split(".")[0] in PACKAGES}
+
+
+def _is_checking(node: ast.AST) -> bool:
+    """Whether a branch is for type checkers alone: nothing in it runs."""
+    return isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
 
 
 def _without_docstrings(tree: ast.AST) -> ast.AST:

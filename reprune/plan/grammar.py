@@ -9,17 +9,21 @@ from typing import NamedTuple
 
 
 class Keys(NamedTuple):
-    """The keys a mapping must have and those it may have; every other key is an error."""
+    """The keys a mapping must have, those it may have, and those it must have one of; others are errors."""
 
     required: frozenset[str]
     optional: frozenset[str] = frozenset()
+    either: frozenset[str] = frozenset()
 
 
-def _keys(required: str, optional: str = "") -> Keys:
-    return Keys(frozenset(required.split()), frozenset(optional.split()))
+def _keys(required: str, optional: str = "", either: str = "") -> Keys:
+    return Keys(frozenset(required.split()), frozenset(optional.split()), frozenset(either.split()))
 
 
-FACTS = frozenset("ratio_achieved params nonzeros bytes compress_s evaluate_s peak_rss_mb".split())
+FACTS = frozenset(
+    "ratio_achieved ratio_nonembedding params nonzeros bytes compress_s recover_s evaluate_s "
+    "peak_rss_mb".split()
+)
 """Record columns that belong to a run, not to a metric: for ``facts``, ``fact`` and a plot's ``x``."""
 
 OVER = frozenset({"projection", "block", "layer"})
@@ -32,22 +36,33 @@ CHECKS: dict[str, Keys] = {
     "less": _keys("kind experiment protocol metric tasks left right", "target"),
     "greater": _keys("kind experiment protocol metric tasks left right", "target"),
     "not_less": _keys("kind experiment protocol metric tasks left right margin", "target"),
+    "within": _keys("kind experiment protocol metric tasks left right margin", "target"),
     "closer": _keys("kind experiment protocol metric tasks pair than", "target"),
+    "gain_ratio": _keys("kind experiment protocol metric tasks low middle high at_least", "target"),
     "increasing": _keys("kind experiment protocol metric tasks method"),
+    "step_ratio": _keys("kind experiment protocol metric tasks method", either="at_least at_most"),
+    "faster": _keys("kind experiment protocol tasks left right at_least", "target"),
     "spread": _keys("kind experiment method over at_least", "target"),
     "near_target": _keys("kind experiment method over tolerance", "target"),
     "depth_less": _keys("kind experiment protocol metric left right share", "target"),
     "rises_with_depth": _keys("kind experiment protocol metric method", "target"),
+    "layer_fact": _keys("kind experiment method fact", "target", either="at_least at_most"),
+    "chosen_in": _keys("kind experiment methods after", "target"),
     "cost_order": _keys("kind experiment fact order", "target"),
 }
 """``tasks`` may name ``average``, the mean over the tasks that a downstream protocol averages. ``margin`` is
-in the unit of a difference: percentage points of accuracy."""
+in the unit of a difference: percentage points of accuracy, of perplexity its natural logarithm (0.05: about
+five percent)."""
 
 PLOTS: dict[str, Keys] = {
     "curve": _keys("id kind title experiment x protocol metric task", "reference log_x log_y variant"),
     "allocation": _keys("id kind title experiment method", "target"),
     "depth": _keys("id kind title experiment protocol metric methods", "target log_y"),
     "pareto": _keys("id kind title experiment x protocol metric task", "target log_x log_y variant"),
+    "layers": _keys("id kind title experiment methods", "target"),
+    "spectrum": _keys("id kind title experiment method", "target"),
+    "training": _keys("id kind title experiment methods", "target log_y"),
+    "throughput": _keys("id kind title experiment protocol metric", "methods target"),
 }
 
 AXES = ("target_requested", "settings.", "calibration.")

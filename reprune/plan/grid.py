@@ -8,31 +8,14 @@ from typing import Any, NamedTuple
 
 from reprune.discovery import MethodEntry
 from reprune.method import Target
+from reprune.plan.calibration import Calibration, overridden, read_calibration
 from reprune.plan.identity import digest, identify, without_defaults
-from reprune.plan.inputs import Corpus, Inputs, Model
+from reprune.plan.inputs import Inputs, Instructions, Model
 from reprune.plan.problems import Problems, nearest
 from reprune.plan.protocols import Protocols, Suite, joined
-from reprune.plan.settings import read_settings, read_target
+from reprune.plan.recovery import Recovery
+from reprune.plan.settings import read_recovery, read_settings, read_target
 from reprune.plan.source import Source
-
-SAMPLERS = {"document_crop"}
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Token windows to draw: ``windows`` of ``length`` tokens of ``corpus`` with ``seed``."""
-
-    id: str
-    corpus: Corpus
-    model: Model
-    windows: int
-    length: int
-    seed: int
-    sampler: str
-
-    @property
-    def tokens(self) -> int:
-        return self.windows * self.length
 
 
 class Owner(NamedTuple):
@@ -48,7 +31,11 @@ class Owner(NamedTuple):
 
 @dataclass
 class Run:
-    """One point of a grid; ``groups`` has the suites to measure, by group, ``papers`` those that use it."""
+    """One point of a grid; ``groups`` has the suites to measure, by group, ``papers`` those that use it.
+
+    A run with ``recovery`` goes on from the checkpoint of the run ``base``, which rows without recovery
+    share, and is trained on ``instructions``.
+    """
 
     id: str
     model: Model
@@ -58,12 +45,16 @@ class Run:
     calibration: Calibration | None
     seed: int
     dtype: str
+    recovery: Recovery | None = None
+    base: str | None = None
+    instructions: Instructions | None = None
     groups: dict[str, dict[str, Suite]] = field(default_factory=dict)
     papers: set[str] = field(default_factory=set)
 
     @property
     def label(self) -> str:
-        return f"{self.method.id} {self.target.label}"
+        trained = f" {self.recovery.kind} recovery" if self.recovery else ""
+        return f"{self.method.id} {self.target.label}{trained}"
 
     @property
     def suites(self) -> list[Suite]:
@@ -96,6 +87,7 @@ class Row:
     published_as: tuple[str, ...]
     suites: tuple[str, ...]
     reason: str | None = None
+    recovery: Recovery | None = None
 
 
 def unit_name(paper: dict[str, Any], experiment: str) -> str:
@@ -131,11 +123,7 @@ class Grid:
         targets = self._targets(paper, at, experiment)
         seeds = self._value(paper, at, experiment, "seeds", "$seeds")
         calibration = self._value(paper, at, experiment, "calibration", "$calibration")
-        entries = (
-            experiment["methods"]
-            if experiment["methods"] != "all"
-            else sorted(self.methods, key=lambda m: (m != "dense", m))
-        )
+        entries = experiment["methods"] if experiment["methods"] != "all" else self._serving(targets)
         self._check_labels(paper, at, entries)
         owner = Owner(paper.data["id"], unit_name(paper.data, name) if experiment.get("on_request") else "")
         rows = []
@@ -143,9 +131,21 @@ class Grid:
             suites = self._suites(paper, at, experiment, model)
             for i, entry in enumerate(entries):
                 spec = {"method": entry} if isinstance(entry, str) else entry
-                where = paper.where(*at, "methods", i)
-                rows += self._entry_rows(spec, where, model, targets, calibration, seeds, suites, owner)
+                place = (*at, "methods", i)
+                own = self._targets(paper, place, spec) if "targets" in spec else targets
+                where = paper.where(*place)
+                rows += self._entry_rows(spec, where, model, own, calibration, seeds, suites, owner)
         return rows
+
+    def _serving(self, targets: list[Target]) -> list[str]:
+        """Dense, and every method whose kinds serve at least one of ``targets``, whatever the model."""
+        serving = [
+            name
+            for name, method in self.methods.items()
+            if "none" in method.cls.kinds
+            or any(method.cls.own_target(target).kind in method.cls.kinds for target in targets)
+        ]
+        return sorted(serving, key=lambda name: (name != "dense", name))
 
     def _check_labels(self, paper: Source, at: tuple, entries: list) -> None:
         """Rows of one label are one method's seeds to every table, so two methods must not share one."""
@@ -162,13 +162,14 @@ class Grid:
         value = experiment.get(key, default)
         if not isinstance(value, str):
             return value
-        if value[1:] not in self.values:
+        nothing: dict | list = {} if key == "calibration" else []
+        known = {name: found for name, found in self.values.items() if isinstance(found, type(nothing))}
+        if value[1:] not in known:
             self.problems.add(
                 paper.where(*at, key),
-                f"{key} is '{value}', which the scale does not define; " + nearest(value[1:], self.values),
+                f"{key} is '{value}', which the scale does not define; " + nearest(value[1:], known),
             )
-            return {} if key == "calibration" else []
-        return self.values[value[1:]]
+        return known.get(value[1:], nothing)
 
     def _targets(self, paper: Source, at: tuple, experiment: dict) -> list[Target]:
         specs = self._value(paper, at, experiment, "targets", "$targets")
@@ -211,11 +212,13 @@ class Grid:
             return []
         if method.cls.kinds == ("none",):
             targets = [Target()]
-        if not method.cls.requires_calibration:
+        recovery = self._recovery(spec, where)
+        if not method.cls.requires_calibration and recovery is None:
             seeds = seeds[:1]
         rows = []
-        for target in targets:
+        for target in map(method.cls.own_target, targets):
             refusal = method.cls.supports(model.facts, target, settings)
+            refusal = refusal or (recovery.supports(target) if recovery else None)
             for seed in seeds[:1] if refusal else seeds:
                 run = (
                     None
@@ -225,18 +228,20 @@ class Grid:
                         method,
                         settings,
                         target,
-                        {**calibration, **spec.get("calibration", {})},
-                        seed,
-                        suites,
-                        owner,
+                        overridden(calibration, spec.get("calibration", {})),
+                        seed if method.cls.requires_calibration else seeds[0],
                         where,
                     )
                 )
+                if run and recovery:
+                    run = self._recovered(run, recovery, seed, where)
+                if run:
+                    run.add(owner, suites)
                 rows.append(
                     Row(
                         spec.get("label", method.id),
                         method.id,
-                        run,
+                        run and run.id,
                         seed,
                         model.name,
                         target,
@@ -244,6 +249,7 @@ class Grid:
                         tuple(spec.get("published_as", [spec.get("label", method.id)])),
                         tuple(suites),
                         str(refusal) if refusal else None,
+                        recovery,
                     )
                 )
         return rows
@@ -256,12 +262,12 @@ class Grid:
         target: Target,
         calibration: dict,
         seed: int,
-        suites: dict[str, Suite],
-        owner: Owner,
         where: str,
-    ) -> str:
+    ) -> Run:
         drawn = (
-            self._calibration(model, calibration, seed, where) if method.cls.requires_calibration else None
+            read_calibration(calibration, model, seed, self.inputs, where, self.problems)
+            if method.cls.requires_calibration
+            else None
         )
         given = dataclasses.asdict(settings)
         defaults = dataclasses.asdict(method.cls.Settings())
@@ -275,42 +281,34 @@ class Grid:
             **without_defaults({"dtype": self.compress["dtype"]}, {"dtype": "float32"}),
         }
         run_id = identify(f"{method.id}-{model.name}-{target.label}", content)
-        run = self.runs.setdefault(
+        return self.runs.setdefault(
             run_id, Run(run_id, model, method, settings, target, drawn, seed, self.compress["dtype"])
         )
-        run.add(owner, suites)
-        return run_id
 
-    def _calibration(self, model: Model, spec: dict, seed: int, where: str) -> Calibration | None:
-        if not {"corpus", "windows", "length"} <= set(spec):
-            self.problems.add(where, "the method needs a calibration with corpus, windows and length")
+    def _recovery(self, spec: dict, where: str) -> Recovery | None:
+        """How a method entry wants to be recovered, with the scale's sizes below its own."""
+        if "recovery" not in spec:
             return None
-        corpus = self.inputs.corpus(spec["corpus"], where)
-        if corpus is None:
+        return read_recovery(spec["recovery"], self.values.get("recovery", {}), where, self.problems)
+
+    def _recovered(self, base: Run, recovery: Recovery, seed: int, where: str) -> Run | None:
+        """The run that goes on from the compression ``base``; None with a problem noted."""
+        instructions = self.inputs.instructions(recovery.data, where)
+        if instructions is None:
             return None
-        if spec["length"] > model.context:
+        if recovery.length > base.model.context:
             self.problems.add(
                 where,
-                f"calibration windows of {spec['length']} tokens are longer than the context "
-                f"of {model.name}, {model.context}",
+                f"recovery on examples of {recovery.length} tokens goes beyond the context of "
+                f"{base.model.name}, {base.model.context}",
             )
-        sampler = spec.get("sampler", "document_crop")
-        if sampler not in SAMPLERS:
-            self.problems.add(where, f"unknown sampler '{sampler}'; {nearest(sampler, SAMPLERS)}")
         content = {
-            "corpus": corpus.content,
-            "tokenizer": model.content["source"],
-            "windows": spec["windows"],
-            "length": spec["length"],
+            "base": base.id,
+            "recovery": without_defaults(recovery.settings, Recovery().settings),
+            "data": instructions.content,
             "seed": seed,
-            "sampler": sampler,
         }
-        return Calibration(
-            identify(f"{corpus.name}-{spec['windows']}x{spec['length']}-s{seed}", content),
-            corpus,
-            model,
-            spec["windows"],
-            spec["length"],
-            seed,
-            sampler,
-        )
+        slug = f"{base.method.id}-{base.model.name}-{base.target.label}-{recovery.kind}"
+        made = {"id": identify(slug, content), "seed": seed, "recovery": recovery, "base": base.id}
+        run = dataclasses.replace(base, **made, instructions=instructions, groups={}, papers=set())
+        return self.runs.setdefault(run.id, run)

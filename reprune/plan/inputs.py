@@ -34,6 +34,13 @@ class Corpus:
 
 
 @dataclass(frozen=True)
+class Instructions(Corpus):
+    """Instructions with answers; ``rows`` are those of the source."""
+
+    rows: int = 0
+
+
+@dataclass(frozen=True)
 class Model:
     """A model with its source; ``content`` is its identity."""
 
@@ -66,23 +73,34 @@ class Inputs:
 
     def corpus(self, name: str, where: str) -> Corpus | None:
         """The corpus ``name`` (or what the scale puts in its place) from the first source that has it."""
-        wanted = self.stand_ins.get(name, name)
-        known = self.data.data["corpora"]
-        if wanted not in known:
-            self.problems.add(where, f"unknown corpus '{wanted}'; {nearest(wanted, known)}")
+        found = self._text("corpora", "corpus", self.stand_ins.get(name, name), (*self.order, "made"), where)
+        return found and Corpus(**found)
+
+    def instructions(self, name: str, where: str) -> Instructions | None:
+        """The instruction data ``name`` from the first source that has it."""
+        found = self._text("instructions", "instruction data", name, self.order, where)
+        return found and Instructions(**found, rows=found["content"][found["kind"]]["rows"])
+
+    def _text(
+        self, section: str, what: str, name: str, order: tuple[str, ...], where: str
+    ) -> dict[str, Any] | None:
+        """The fields of a :class:`Corpus` from ``config/data.yaml``; None with a problem noted."""
+        known = self.data.data[section]
+        if name not in known:
+            self.problems.add(where, f"unknown {what} '{name}'; {nearest(name, known)}")
             return None
-        entry = known[wanted]
-        kinds = [k for k in ORDER if k in entry and k in (*self.order, "made")]
+        entry = known[name]
+        kinds = [kind for kind in ORDER if kind in entry and kind in order]
         if not kinds:
             self.problems.add(
                 where,
-                f"corpus '{wanted}' has none of the scale's sources, "
+                f"{what} '{name}' has none of the scale's sources, "
                 f"{', '.join(self.order)}; add one to config/data.yaml",
             )
             return None
-        kind, missing = self.first_of(kinds, entry, f"corpora.{wanted}")
-        corpus = self._corpus(wanted, entry, kind or kinds[-1])
-        return corpus if kind else Corpus(**{**vars(corpus), "missing": f"{wanted}: " + "; ".join(missing)})
+        kind, missing = self.first_of(kinds, entry, f"{section}.{name}")
+        fields = self._fields(name, entry, kind or kinds[-1])
+        return {**fields, "missing": None if kind else f"{name}: " + "; ".join(missing)}
 
     def first_of(self, kinds: list[str], entry: dict, place: str) -> tuple[str | None, list[str]]:
         """The first of ``kinds`` that has the input, and why those before it have not; None if none has."""
@@ -122,20 +140,20 @@ class Inputs:
             return spec, f"package:{spec['package']}=={package.get('version')}", None
         return spec, f"hub:{spec['path']}" if kind == "hub" else kind, None
 
-    def _corpus(self, name: str, entry: dict, kind: str) -> Corpus:
+    def _fields(self, name: str, entry: dict, kind: str) -> dict[str, Any]:
         spec, label, file = self.located(entry, kind)
         content = {kind: spec}
-        return Corpus(
-            identify(f"{name}-{kind}", content),
-            name,
-            entry["role"],
-            kind,
-            label,
-            entry[kind]["fit"],
-            entry[kind].get("note", ""),
-            content,
-            file,
-        )
+        return {
+            "id": identify(f"{name}-{kind}", content),
+            "name": name,
+            "role": entry["role"],
+            "kind": kind,
+            "label": label,
+            "fit": entry[kind]["fit"],
+            "note": entry[kind].get("note", ""),
+            "content": content,
+            "file": file,
+        }
 
     def model(self, name: str, where: str) -> Model | None:
         """The model ``name`` of ``config/models.yaml``."""

@@ -11,7 +11,7 @@ from reprune.plan import paths
 from reprune.plan.fingerprint import ROOT, fingerprint
 from reprune.plan.grid import Row, Run
 from reprune.plan.identity import canonical
-from reprune.plan.inputs import file_hash
+from reprune.plan.inputs import Corpus, file_hash
 from reprune.plan.plan import Plan
 from reprune.plan.problems import display_path
 from reprune.plan.protocols import Suite, joined
@@ -19,12 +19,15 @@ from reprune.plan.protocols import Suite, joined
 FETCH_MODULES = {
     "corpus": ("reprune.data.corpora",),
     "task": ("reprune.data.tasks",),
+    "instructions": ("reprune.data.instructions",),
     "model": ("reprune.models.sources", "reprune.models.folder"),
 }
 SUITE_MODULES = {
     "perplexity": ("reprune.evaluation.perplexity", "reprune.evaluation.text"),
     "block_error": ("reprune.evaluation.block_error", "reprune.evaluation.text"),
     "downstream": ("reprune.evaluation.downstream", "reprune.evaluation.engine"),
+    "efficiency": ("reprune.evaluation.efficiency",),
+    "response": ("reprune.evaluation.response", "reprune.data.instructions"),
 }
 
 
@@ -52,6 +55,12 @@ def method_code(file: Path) -> str:
     return fingerprint("reprune.stages.compress", files=(file,))
 
 
+def checkpoint_code(run: Run) -> str:
+    """Fingerprint of what makes a run's checkpoint: its method, and the recovery if it has one."""
+    made = method_code(run.method.file)
+    return f"{made}+{stage_code('recover')}" if run.recovery else made
+
+
 class Jobs:
     """Parameters of the workflow's rules for one plan."""
 
@@ -69,18 +78,10 @@ class Jobs:
         )
 
     def corpus(self, corpus_id: str) -> str:
-        corpus = self.plan.corpora[corpus_id]
-        return canonical(
-            {
-                "what": "corpus",
-                "content": corpus.content,
-                "source": corpus.label,
-                "fit": corpus.fit,
-                "file": str(corpus.file) if corpus.file else None,
-                "code": fetch_code("corpus"),
-                "label": f"fetch corpus {corpus.name}",
-            }
-        )
+        return _fetch("corpus", self.plan.corpora[corpus_id])
+
+    def instructions(self, data_id: str) -> str:
+        return _fetch("instructions", self.plan.instructions[data_id])
 
     def task(self, task_id: str) -> str:
         data = self.plan.tasks[task_id]
@@ -122,7 +123,8 @@ class Jobs:
         drawn = self.plan.calibrations[calibration_id]
         return canonical(
             {
-                "windows": drawn.windows,
+                "sampler": drawn.sampler,
+                "amount": drawn.amount,
                 "length": drawn.length,
                 "seed": drawn.seed,
                 "source": drawn.corpus.label,
@@ -140,11 +142,29 @@ class Jobs:
                 "method_file": _relative(run.method.file),
                 "settings": dataclasses.asdict(run.settings),
                 "target": dataclasses.asdict(run.target),
+                "dense": dataclasses.asdict(run.model.facts),
                 "dtype": run.model.dtype,
                 "batch_size": compress["batch_size"],
                 "store": str(paths.STORE),
                 "failure": str(paths.failure_file(run.id)),
                 "code": method_code(run.method.file),
+            }
+        )
+
+    def recover(self, run_id: str) -> str:
+        run = self.plan.runs[run_id]
+        return canonical(
+            {
+                "run": run.id,
+                "label": f"recover {run.label}",
+                "recovery": dataclasses.asdict(run.recovery),
+                "target": dataclasses.asdict(run.target),
+                "dense": dataclasses.asdict(run.model.facts),
+                "data": run.instructions.id,
+                "seed": run.seed,
+                "dtype": run.model.dtype,
+                "failure": str(paths.failure_file(run.id)),
+                "code": stage_code("recover"),
             }
         )
 
@@ -159,14 +179,7 @@ class Jobs:
                 "model_id": run.model.id,
                 "separator": run.model.separator,
                 "suites": [{"protocol": s.protocol, "content": s.content} for s in suites],
-                "corpora": {
-                    corpus: {
-                        "file": str(paths.CORPORA / f"{corpus}.parquet"),
-                        "source": self.plan.corpora[corpus].label,
-                    }
-                    for suite in suites
-                    for corpus in suite.corpora.values()
-                },
+                "corpora": self._texts(suites),
                 "tasks": {
                     data.id: {"folder": str(paths.TASKS / data.id), "source": data.label}
                     for suite in suites
@@ -178,11 +191,21 @@ class Jobs:
                 "batch_size": self.plan.evaluate["batch_size"],
                 "store": str(paths.STORE),
                 "failure": str(paths.failure_file(run.id)),
-                "compress_code": method_code(run.method.file),
+                "checkpoint_code": checkpoint_code(run),
                 "suite_code": {s.suite: suite_code(s.suite) for s in suites},
                 "code": stage_code("evaluate"),
             }
         )
+
+    def _texts(self, suites: list[Suite]) -> dict[str, dict[str, str]]:
+        """The file and the source of the documents and instructions that suites read."""
+        documents = {c: self.plan.corpora[c] for s in suites for c in s.corpora.values()}
+        instructions = {i.id: i for s in suites for i in s.instructions.values()}
+        return {
+            text: {"file": str(folder / f"{text}.parquet"), "source": found[text].label}
+            for folder, found in ((paths.CORPORA, documents), (paths.INSTRUCTIONS, instructions))
+            for text in found
+        }
 
     def collect(self, unit_name: str) -> str:
         """The unit's info file and its skipped rows."""
@@ -217,7 +240,7 @@ class Jobs:
                     "calibrations": {
                         r.calibration.id: {
                             "corpus": r.calibration.corpus.name,
-                            "windows": r.calibration.windows,
+                            **r.calibration.size,
                             "length": r.calibration.length,
                             "seed": r.calibration.seed,
                         }
@@ -233,6 +256,7 @@ class Jobs:
                     if row.reason
                 ],
                 "runs": {r.id: columns(r) for r in runs},
+                "bases": {r.id: r.base for r in runs if r.base},
                 "partial": plan.partial,
                 "code": stage_code("collect"),
                 "label": f"collect {unit.name}",
@@ -257,9 +281,11 @@ class Jobs:
     def _sources(self, suites: list[Suite], runs: list[Run]) -> list[dict[str, str]]:
         used = {c for s in suites for c in s.corpora.values()}
         used |= {r.calibration.corpus.id for r in runs if r.calibration}
+        used |= {r.instructions.id for r in runs if r.instructions}
+        used |= {i.id for s in suites for i in s.instructions.values()}
         return [
             {"name": c.name, "role": c.role, "source": c.label, "fit": c.fit, "note": c.note}
-            for c in self.plan.corpora.values()
+            for c in (*self.plan.corpora.values(), *self.plan.instructions.values())
             if c.id in used
         ] + _task_sources(suites)
 
@@ -271,6 +297,7 @@ class Jobs:
             "settings": canonical(row.settings),
             "target_kind": row.target.kind,
             "target_requested": row.target.sparsity,
+            "recovery": canonical(row.recovery.settings) if row.recovery else None,
             "seed": row.seed,
             "suite": "all",
             "status": "skipped",
@@ -312,6 +339,21 @@ class Jobs:
         return _relative(self.plan.units[unit].paper.path.parents[1])
 
 
+def _fetch(what: str, text: Corpus) -> str:
+    """The parameters of fetching a corpus or instruction data."""
+    return canonical(
+        {
+            "what": what,
+            "content": text.content,
+            "source": text.label,
+            "fit": text.fit,
+            "file": str(text.file) if text.file else None,
+            "code": fetch_code(what),
+            "label": f"fetch {what} {text.name}",
+        }
+    )
+
+
 def _task_sources(suites: list[Suite]) -> list[dict[str, str]]:
     """The sources of task data, and of the examples in prompts where there are any."""
     found = []
@@ -333,6 +375,9 @@ def columns(run: Run) -> dict[str, Any]:
         "method": run.method.id,
         "target_kind": run.target.kind,
         "target_requested": run.target.sparsity,
+        "recovery": canonical({**run.recovery.settings, "data": run.instructions.id})
+        if run.recovery
+        else None,
         "seed": run.seed,
         "calibration": run.calibration.id if run.calibration else None,
     }
@@ -349,6 +394,7 @@ def _row(row: Row) -> dict[str, Any]:
         "target_kind": row.target.kind,
         "target_requested": row.target.sparsity,
         "settings": row.settings,
+        "recovery": row.recovery.settings if row.recovery else None,
         "published_as": list(row.published_as),
         "status": "skipped" if row.reason else "planned",
         "reason": row.reason,

@@ -24,10 +24,14 @@ def listing(plan: Plan, units: list[str], cores: int, root: Path) -> list[str]:
     used |= {run.calibration.corpus.id for run in runs if run.calibration}
     lines += [f"  model {m.name}: {m.label}" for m in {run.model.id: run.model for run in runs}.values()]
     lines += [f"  text {c.name}: {c.label} ({c.fit})" for c in plan.corpora.values() if c.id in used]
+    taught = {run.instructions.id: run.instructions for run in runs if run.instructions}
+    lines += [f"  instructions {d.name}: {d.label} ({d.fit}, {d.rows:,} rows)" for d in taught.values()]
     tasks = {d.id: d for suite in suites for d in suite.data.values()}
     lines += [f"  task {d.name}: {d.label} ({d.fit}, {d.rows:,} items)" for d in tasks.values()]
+    skipped = {suite.name: suite.content["skip"] for suite in suites if "skip" in suite.content}
     absent = {reason for suite in suites for reason in suite.content.get("unavailable", {}).values()}
-    lines += [f"  task not to be had, {reason}" for reason in sorted(absent)]
+    lines += [f"  task not to be had, {reason}" for reason in sorted(absent - {*skipped.values()})]
+    lines += [f"  skipped {protocol}: {reason}" for protocol, reason in sorted(skipped.items())]
     lines += [
         f"  skipped {row.label} {row.target.label} on {row.model}: {row.reason}"
         for unit in units
@@ -37,7 +41,8 @@ def listing(plan: Plan, units: list[str], cores: int, root: Path) -> list[str]:
     ]
     lines += [f"  MISSING {line}" for line in plan.missing]
     if todo:
-        lines.append(_time_line(estimate(plan, todo, groups, root), cores))
+        work = [*todo, *_unfinished_bases(plan, todo, root)]
+        lines.append(_time_line(estimate(plan, work, groups, root), cores))
     return lines
 
 
@@ -48,6 +53,12 @@ def _evaluated(run: Run, groups: list[str], root: Path) -> bool:
         for group in groups
         if group in run.groups
     )
+
+
+def _unfinished_bases(plan: Plan, todo: list[Run], root: Path) -> list[Run]:
+    """The compressions that recoveries among ``todo`` wait for, less those that are there or in ``todo``."""
+    wanted = {run.base for run in todo if run.base} - {run.id for run in todo}
+    return [plan.runs[run] for run in sorted(wanted) if not (root / paths.checkpoint_facts(run)).is_file()]
 
 
 def _time_line(guess: Estimate, cores: int) -> str:

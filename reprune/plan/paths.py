@@ -11,6 +11,7 @@ PACKAGES = RESULTS / "inputs" / "packages"
 CORPORA = RESULTS / "inputs" / "corpora"
 MODELS = RESULTS / "inputs" / "models"
 TASKS = RESULTS / "inputs" / "tasks"
+INSTRUCTIONS = RESULTS / "inputs" / "instructions"
 CALIBRATION = RESULTS / "inputs" / "calibration"
 RUNS = RESULTS / "runs"
 
@@ -28,6 +29,11 @@ def report_file(out: str, unit: str | None = None) -> Path:
 def evaluation_file(run: str, evaluation: str) -> Path:
     """The evaluation of a run, named after the suites it measures."""
     return RUNS / run / f"evaluation-{evaluation}.json"
+
+
+def checkpoint_facts(run: str) -> Path:
+    """What is known of a run's checkpoint, which lies beside it."""
+    return RUNS / run / "checkpoint.json"
 
 
 def failure_file(run: str) -> Path:

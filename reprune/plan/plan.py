@@ -9,9 +9,10 @@ from typing import Any
 
 from reprune.discovery import MethodEntry, MethodFileError, load_method, method_files
 from reprune.method import Target
-from reprune.plan.grid import Calibration, Grid, Row, Run
+from reprune.plan.calibration import Calibration, calibration_fault
+from reprune.plan.grid import Grid, Row, Run
 from reprune.plan.hardware import evaluation_dtype
-from reprune.plan.inputs import Corpus, Inputs, Model
+from reprune.plan.inputs import Corpus, Inputs, Instructions, Model
 from reprune.plan.problems import Problems, display_path, nearest
 from reprune.plan.protocols import DOWNSTREAM, SIZES, Protocols
 from reprune.plan.source import Source, read_source, validate
@@ -34,6 +35,7 @@ class Plan:
     tasks: dict[str, TaskData]
     models: dict[str, Model]
     calibrations: dict[str, Calibration]
+    instructions: dict[str, Instructions]
     packages: dict[str, dict[str, Any]]
     methods: dict[str, MethodEntry]
     compress: dict[str, Any]
@@ -117,6 +119,7 @@ def build_plan(config: dict[str, Any], root: Path = ROOT) -> Plan:
         check_views(paper, protocols, problems)
         rows = {name: grid.expand(paper, name) for name in paper.data.get("experiments", {})}
         units.update(units_of(paper, rows))
+    _check_held_out(grid, problems)
     problems.raise_if_any()
     return _assemble(settings, scale, grid, units, methods, inputs)
 
@@ -154,13 +157,18 @@ def _check_names(
     named = [(("protocols", name), "protocol", name, protocols) for name in scale.data.get("protocols", {})]
     for name, stand_in in scale.data.get("corpora", {}).items():
         named += [(("corpora", name), "corpus", wanted, corpora) for wanted in (name, stand_in)]
-    named += [(("values", "models", i), "model", name, models) for i, name in enumerate(values["models"])]
-    named += [(("values", "calibration", "corpus"), "corpus", values["calibration"]["corpus"], corpora)]
+    for name, spec in values.items():
+        if isinstance(spec, list) and all(isinstance(item, str) for item in spec):
+            named += [(("values", name, i), "model", model, models) for i, model in enumerate(spec)]
+        if isinstance(spec, dict) and "corpus" in spec:
+            named += [(("values", name, "corpus"), "corpus", spec["corpus"], corpora)]
+            if wrong := calibration_fault(spec):
+                problems.add(scale.where("values", name), wrong)
     for keys, what, wanted, known in named:
         if wanted not in known:
             problems.add(scale.where(*keys), f"unknown {what} '{wanted}'; {nearest(wanted, known)}")
     for name, sizes in scale.data.get("protocols", {}).items():
-        known = SIZES[protocols[name].data["suite"] == DOWNSTREAM] if name in protocols else sizes
+        known = SIZES[protocols[name].data["suite"]] if name in protocols else sizes
         for size in set(sizes) - set(known):
             problems.add(
                 scale.where("protocols", name, size),
@@ -169,7 +177,7 @@ def _check_names(
     for file, protocol in protocols.items():
         if protocol.data["name"] != file:
             problems.add(protocol.where("name"), f"name is '{protocol.data['name']}', the file is '{file}'")
-        for task in protocol.data.get("tasks", {}):
+        for task in protocol.data["tasks"] if protocol.data["suite"] == DOWNSTREAM else ():
             if task not in sources["tasks"].data:
                 hint = nearest(task, sources["tasks"].data)
                 problems.add(protocol.where("tasks", task), f"unknown task '{task}'; {hint}")
@@ -216,6 +224,22 @@ def _takes_every_method(paper: Source) -> bool:
     return any(e["methods"] == "all" for e in paper.data.get("experiments", {}).values())
 
 
+def _check_held_out(grid: Grid, problems: Problems) -> None:
+    """What a response suite scores must be kept from every recovery that it judges."""
+    told = set()
+    for run in (run for run in grid.runs.values() if run.recovery):
+        for suite in run.suites:
+            for task, data in suite.instructions.items():
+                kept, scored = run.recovery.split(data.rows)[1], suite.content["tasks"][task]["rows"]
+                if data.id == run.instructions.id and kept < scored and (suite.name, kept) not in told:
+                    told.add((suite.name, kept))
+                    problems.add(
+                        grid.protocols.sources[suite.name].where("limit"),
+                        f"{suite.name} scores {scored} rows of {data.name}, but {run.method.id} is recovered "
+                        f"with {kept} of them kept from training; set its `validation` to {scored}",
+                    )
+
+
 def _mirror(settings: dict, problems: Problems) -> Path | None:
     named = settings["mirror"] or os.environ.get("REPRUNE_MIRROR")
     if not named:
@@ -242,11 +266,14 @@ def _assemble(
     tasks = {d.id: d for run in runs.values() for s in run.suites for d in s.data.values()}
     models = {run.model.id: run.model for run in runs.values()}
     calibrations = {run.calibration.id: run.calibration for run in runs.values() if run.calibration}
+    instructions = {run.instructions.id: run.instructions for run in runs.values() if run.instructions}
+    instructions |= {i.id: i for run in runs.values() for s in run.suites for i in s.instructions.values()}
     evaluate = {**scale.data["evaluate"], "dtype": evaluation_dtype(scale.data["evaluate"]["dtype"])}
-    needed = {
-        part["package"] for c in (*corpora.values(), *models.values()) for part in _package_parts(c.content)
-    } | {package for data in tasks.values() for package in data.packages}
-    missing = sorted({x.missing for x in (*corpora.values(), *models.values()) if x.missing})
+    inputs_read = (*corpora.values(), *models.values(), *instructions.values())
+    needed = {part["package"] for c in inputs_read for part in _package_parts(c.content)} | {
+        package for data in tasks.values() for package in data.packages
+    }
+    missing = sorted({x.missing for x in inputs_read if x.missing})
     return Plan(
         settings["scale"],
         scale.data["title"],
@@ -257,6 +284,7 @@ def _assemble(
         tasks,
         models,
         calibrations,
+        instructions,
         {name: inputs.data.data["packages"][name] for name in sorted(needed)},
         methods,
         scale.data["compress"],

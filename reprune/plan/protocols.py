@@ -6,21 +6,33 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reprune.plan.identity import digest
-from reprune.plan.inputs import Inputs
+from reprune.plan.inputs import Inputs, Instructions
 from reprune.plan.problems import Problems, nearest
+from reprune.plan.recovery import held_out
 from reprune.plan.source import Source
 from reprune.plan.tasks import TaskData, Tasks
 
 DOWNSTREAM = "downstream"
-SIZES = {False: ("window", "windows"), True: ("limit",)}  # what a scale may change, by whether downstream
+EFFICIENCY = "efficiency"
+RESPONSE = "response"
+TEXT_SIZES = ("window", "windows")
+SIZES = {  # what a scale may change of a suite's protocols
+    "perplexity": TEXT_SIZES,
+    "block_error": TEXT_SIZES,
+    DOWNSTREAM: ("limit", "skip"),
+    EFFICIENCY: ("repeats", "divide"),
+    RESPONSE: ("length", "limit"),
+}
 ITEM_TOKENS = 90  # a question with its choices, or an example in a prompt: for estimates only
+STEP_TOKENS = 32  # tokens that are read in the time of a step of generation, which reads all weights for few
 
 
 @dataclass(frozen=True)
 class Suite:
     """One protocol on one model: its resolved content and the inputs it reads, by task name.
 
-    ``corpora`` are the ids of texts, ``data`` the task data of a downstream suite.
+    ``corpora`` are the ids of texts, ``data`` the task data of a downstream suite, ``instructions`` those of
+    which a response suite scores the answers.
     """
 
     protocol: str
@@ -29,10 +41,15 @@ class Suite:
     content: dict[str, Any]
     corpora: dict[str, str] = field(default_factory=dict)
     data: dict[str, TaskData] = field(default_factory=dict)
+    instructions: dict[str, Instructions] = field(default_factory=dict)
 
     @property
     def tokens(self) -> int:
         """How many tokens it computes in all, roughly; for estimates only."""
+        if self.suite == EFFICIENCY:
+            return 2 * self.content["repeats"] * sum(map(_timed_tokens, self.content["tasks"].values()))
+        if self.suite == RESPONSE:
+            return sum(spec["rows"] for spec in self.content["tasks"].values()) * self.content["length"]
         if self.suite != DOWNSTREAM:
             return (self.content["windows"] or 256) * self.content["window"] * len(self.content["tasks"])
         return sum(
@@ -44,6 +61,12 @@ class Suite:
     def longest(self) -> int:
         """Tokens whose logits are held at once; for estimates only."""
         return self.content.get("window", 512)
+
+
+def _timed_tokens(spec: dict[str, Any]) -> int:
+    if spec["kind"] == "generate":
+        return spec["new_tokens"] * max(STEP_TOKENS, spec["batch"])
+    return spec.get("batch", 1) * spec["length"]
 
 
 def _items(data: TaskData, limit: int | None) -> int:
@@ -67,7 +90,7 @@ class Protocols:
             self.problems.add(where, f"unknown protocol '{name}'; {nearest(name, self.sources)}")
             return None
         source = self.sources[name].data
-        known = source["tasks"] if source["suite"] == DOWNSTREAM else source["corpora"]
+        known = source["tasks"] if "tasks" in source else source["corpora"]
         unknown = [t for t in tasks or [] if t not in known]
         for task in unknown:
             self.problems.add(where, f"protocol '{name}' has no task '{task}'; {nearest(task, known)}")
@@ -76,10 +99,14 @@ class Protocols:
         changed = {k: v for k, v in self.sizes.get(name, {}).items() if v != source.get(k)}
         if source["suite"] == DOWNSTREAM:
             return self._downstream(source, changed, tasks or list(known))
+        if source["suite"] == EFFICIENCY:
+            return self._efficiency(source, changed, tasks or list(known), context)
+        if source["suite"] == RESPONSE:
+            return self._response(source, changed, tasks or list(known), context)
         return self._text(source, changed, tasks or list(known), context)
 
     def _text(self, source: dict, changed: dict, tasks: list[str], context: int) -> Suite:
-        sizes = {key: changed.get(key, source[key]) for key in SIZES[False]}
+        sizes = {key: changed.get(key, source[key]) for key in TEXT_SIZES}
         if sizes["window"] == "context" or sizes["window"] > context:
             changed["window"] = sizes["window"] = context
         corpora, content = {}, {}
@@ -93,8 +120,9 @@ class Protocols:
         return _suite(source, changed, {**kept, **sizes, "tasks": content}, corpora=corpora)
 
     def _downstream(self, source: dict, changed: dict, tasks: list[str]) -> Suite:
-        data, content, unavailable = {}, {}, {}
-        for task in tasks:
+        skip = changed.pop("skip", None)
+        data, content, unavailable = {}, {}, dict.fromkeys(tasks, skip) if skip else {}
+        for task in tasks if not skip else ():
             spec = source["tasks"][task]
             found = self.tasks.resolve(task, spec["shots"], self._where(source, "tasks", task))
             if found is None:
@@ -115,12 +143,49 @@ class Protocols:
                 "tasks": content,
                 "unavailable": unavailable,
                 "average": averaged if averaged and set(averaged) <= set(tasks) else None,
+                **({"skip": skip} if skip else {}),
             },
             data=data,
         )
 
+    def _efficiency(self, source: dict, changed: dict, tasks: list[str], context: int) -> Suite:
+        content = {task: _divided(source["tasks"][task], changed.get("divide", {})) for task in tasks}
+        for task, spec in content.items():
+            needed = spec["prompt"] + spec["new_tokens"] if spec["kind"] == "generate" else spec["length"]
+            if needed > context:
+                self.problems.add(
+                    self._where(source, "tasks", task),
+                    f"task '{task}' takes {needed} tokens, the model's context is {context}",
+                )
+        kept = {key: source[key] for key in ("name", "version", "suite")}
+        repeats = changed.get("repeats", source["repeats"])
+        return _suite(source, changed, {**kept, "repeats": repeats, "tasks": content})
+
+    def _response(self, source: dict, changed: dict, tasks: list[str], context: int) -> Suite:
+        sizes = {key: changed.get(key, source[key]) for key in SIZES[RESPONSE]}
+        if sizes["length"] > context:
+            changed["length"] = sizes["length"] = context
+        found, content = {}, {}
+        for task in tasks:
+            name = source["tasks"][task]["corpus"]
+            rows = self.inputs.instructions(name, self._where(source, "tasks", task))
+            if rows is not None:
+                found[task] = rows
+                content[task] = {"corpus": rows.id, "rows": held_out(sizes["limit"], rows.rows)}
+        kept = {key: source[key] for key in ("name", "version", "suite", "unit")}
+        return _suite(
+            source, changed, {**kept, "length": sizes["length"], "tasks": content}, instructions=found
+        )
+
     def _where(self, source: dict, *keys: str) -> str:
         return self.sources[source["name"]].where(*keys)
+
+
+def _divided(spec: dict[str, Any], divide: dict[str, int]) -> dict[str, Any]:
+    """A timed task with its sizes divided; what is counted is counted at full size."""
+    if spec["kind"] == "size":
+        return spec
+    return {key: max(1, value // divide[key]) if key in divide else value for key, value in spec.items()}
 
 
 def _suite(source: dict, changed: dict, content: dict, **inputs: Any) -> Suite:
@@ -145,4 +210,5 @@ def joined(first: Suite, second: Suite) -> Suite:
         content,
         {**first.corpora, **second.corpora},
         {**first.data, **second.data},
+        {**first.instructions, **second.instructions},
     )

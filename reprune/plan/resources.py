@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from reprune.plan.estimate import ASSUMED_FLOPS, JOB_START_S, compress_flops, evaluate_flops
+from reprune.plan.estimate import ASSUMED_FLOPS, JOB_START_S, compress_flops, evaluate_flops, recover_flops
 from reprune.plan.grid import Run
 
 BASE_MB = 900  # torch and transformers imported
 FLOAT = 4
+TRAINED_AT_ONCE = 256  # tokens of one forward pass in training
+KEPT = 10  # vectors of hidden size that a decoder block keeps of a token for its backward pass
 
 
 def compress_resources(run: Run) -> dict[str, int]:
@@ -18,6 +20,24 @@ def compress_resources(run: Run) -> dict[str, int]:
     activations = tokens * facts.hidden_size * FLOAT * 4
     mem = BASE_MB + (8 * block + embeddings + activations) / 1e6
     return {"mem_mb": int(mem), "runtime": _minutes(compress_flops(run))}
+
+
+def recover_resources(run: Run) -> dict[str, int]:
+    """``mem_mb`` and ``runtime`` (minutes) of a recovery.
+
+    The model, at worst all of it trained with its gradients and both moments of AdamW; what a backward pass
+    needs of every layer; and the logits with their gradients.
+    """
+    facts = run.model.facts
+    tokens = max(TRAINED_AT_ONCE, run.recovery.length)
+    kept = tokens * facts.layers * (KEPT * facts.hidden_size + 4 * facts.intermediate_size)
+    mem = BASE_MB + (4 * facts.parameters + kept + 3 * tokens * facts.vocab_size) * FLOAT / 1e6
+    return {"mem_mb": int(mem), "runtime": _minutes(recover_flops(run))}
+
+
+def made_resources(run: Run) -> dict[str, int]:
+    """The resources of the job that makes a run's checkpoint."""
+    return recover_resources(run) if run.recovery else compress_resources(run)
 
 
 def evaluate_resources(run: Run) -> dict[str, int]:

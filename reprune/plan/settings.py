@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import types
 import typing
 from typing import Any
 
 from reprune.discovery import MethodEntry
-from reprune.method import Target, settings_of
+from reprune.method import Target
 from reprune.plan.problems import Problems, nearest
+from reprune.plan.recovery import ADAPTERS, Recovery
 
 
 def read_target(spec: dict[str, Any], where: str, problems: Problems) -> Target | None:
-    """A target from ``{sparsity: 0.5}`` or ``{pattern: "2:4"}``; None with a problem noted."""
-    if "sparsity" in spec:
-        value = spec["sparsity"]
+    """A target from ``{sparsity: 0.5}``, ``{pattern: "2:4"}`` or ``{parameters: 0.2}``.
+
+    None with a problem noted if it is none of them.
+    """
+    for share, make in (("sparsity", Target.unstructured), ("parameters", Target.parameters)):
+        if share not in spec:
+            continue
+        value = spec[share]
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
             problems.add(
                 where,
-                f"sparsity is {value!r}; expected a number between 0 and 1, both excluded, "
+                f"{share} is {value!r}; expected a number between 0 and 1, both excluded, "
                 "such as 0.5 (for the unpruned model use the method 'dense')",
             )
             return None
-        return Target.unstructured(float(value))
+        return make(float(value))
     n, _, m = str(spec["pattern"]).partition(":")
     if not (n.isdigit() and m.isdigit() and 0 < int(n) < int(m)):
         problems.add(where, f'pattern is {spec["pattern"]!r}; expected n:m with 0 < n < m, such as "2:4"')
@@ -33,33 +40,58 @@ def read_target(spec: dict[str, Any], where: str, problems: Problems) -> Target 
 
 def read_settings(entry: MethodEntry, given: dict[str, Any], where: str, problems: Problems) -> Any | None:
     """An instance of the method's settings, or None with every wrong value noted."""
-    declared = settings_of(entry.cls)
-    types_of = typing.get_type_hints(entry.cls.Settings)
+    return read_fields(entry.cls.Settings, given, f"method '{entry.id}'", where, problems)
+
+
+def read_recovery(
+    given: dict[str, Any], scale: dict[str, Any], where: str, problems: Problems
+) -> Recovery | None:
+    """The :class:`Recovery` of a method entry, above what the scale says; None with every problem noted."""
+    settings = read_fields(Recovery, {**scale, **given}, "recovery", where, problems)
+    if settings is None:
+        return None
+    idle = [name for name in ADAPTERS if name in given] if settings.kind == "replaced" else []
+    if idle:
+        problems.add(where, f"recovery of kind 'replaced' has no adapters, found {', '.join(idle)}")
+    if {"rank", "trainable_share"} <= set(given):
+        problems.add(where, "recovery has both rank and trainable_share; the share chooses the rank")
+    return settings
+
+
+def read_fields(cls: type, given: dict[str, Any], whose: str, where: str, problems: Problems) -> Any | None:
+    """An instance of ``cls``, a dataclass whose fields are made by :func:`reprune.method.setting`.
+
+    None with every wrong value noted; ``whose`` names in messages what has these settings.
+    """
+    declared = {field.name: field for field in dataclasses.fields(cls)}
+    types_of = typing.get_type_hints(cls)
     good = True
     for name, value in given.items():
         if name not in declared:
-            problems.add(
-                where,
-                f"method '{entry.id}' has no setting '{name}'; {nearest(name, declared)}"
-                if declared
-                else f"method '{entry.id}' has no settings, found '{name}'",
-            )
+            what = f"setting '{name}'; {nearest(name, declared)}" if declared else f"settings, found '{name}'"
+            problems.add(where, f"{whose} has no {what}")
             good = False
             continue
         complaint = _complaint(value, types_of[name], declared[name].metadata)
         if complaint:
-            problems.add(where, f"setting '{name}' of '{entry.id}' is {value!r}; expected {complaint}")
+            owner = whose.removeprefix("method ")
+            problems.add(where, f"setting '{name}' of {owner} is {value!r}; expected {complaint}")
             good = False
-    if not good:
-        return None
-    return entry.cls.Settings(**{k: _convert(v, types_of[k]) for k, v in given.items()})
+    return cls(**{k: _convert(v, types_of[k]) for k, v in given.items()}) if good else None
 
 
 def _convert(value: Any, kind: Any) -> Any:
+    if typing.get_origin(kind) is tuple:
+        return tuple(value)
     return float(value) if kind is float and isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _complaint(value: Any, kind: Any, rules: Any) -> str | None:
+    if typing.get_origin(kind) is tuple:
+        inner = typing.get_args(kind)[0]
+        if not isinstance(value, (list, tuple)) or not value:
+            return f"a list of values of type {inner.__name__}"
+        return next(filter(None, (_complaint(item, inner, rules) for item in value)), None)
     allowed = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     if float in allowed:
         allowed += (int,)

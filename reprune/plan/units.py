@@ -94,11 +94,13 @@ def _check_kind(paper: Source, at: tuple, item: dict, grammar: dict, problems: P
 
 
 def _check(paper: Source, at: tuple, item: dict, grammar: Any, problems: Problems) -> None:
-    known = {"kind", *grammar.required, *grammar.optional}
+    known = {"kind", *grammar.required, *grammar.optional, *grammar.either}
     for key in set(item) - known:
         problems.add(paper.where(*at, key), f"unknown key '{key}'; {nearest(key, known)}")
     for key in sorted(set(grammar.required) - set(item)):
         problems.add(paper.where(*at), f"missing key '{key}'")
+    if grammar.either and len(grammar.either & set(item)) != 1:
+        problems.add(paper.where(*at), f"needs exactly one key of {', '.join(sorted(grammar.either))}")
     experiments = paper.data.get("experiments", {})
     if item.get("experiment") not in experiments:
         problems.add(

@@ -6,10 +6,12 @@ a pruned block survives a killed job here.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,20 @@ class Store:
             files = {file.name: sha256(file) for file in sorted(temporary.iterdir())}
             write_json(temporary / ENTRY, {"key": key, "files": files})
         return folder
+
+    def made(self, key: dict[str, Any], write: Callable[[Path], None]) -> Path:
+        """The entry, made now if it is not there; a second job that asks meanwhile waits for the first."""
+        with self._alone(key):
+            return self.get(key) or self.put(key, write)
+
+    @contextmanager
+    def _alone(self, key: dict[str, Any]) -> Iterator[None]:
+        """Hold the entry's lock, which the system frees if the job dies."""
+        folder = self._folder(key)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with folder.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def drop(self, key: dict[str, Any]) -> None:
         """Remove an entry that is no longer needed."""

@@ -10,12 +10,18 @@ from typing import Any
 import torch
 
 from reprune.data.corpora import documents_hash, read_corpus
+from reprune.data.instructions import instructions_hash, read_instructions
 from reprune.evaluation.block_error import block_errors
 from reprune.evaluation.downstream import SUITE as DOWNSTREAM
 from reprune.evaluation.downstream import score
+from reprune.evaluation.efficiency import SUITE as EFFICIENCY
+from reprune.evaluation.efficiency import sizes, speed
 from reprune.evaluation.perplexity import summarise, window_losses
+from reprune.evaluation.response import SUITE as RESPONSE
+from reprune.evaluation.response import response_losses
 from reprune.evaluation.text import evaluation_windows
-from reprune.models.folder import ModelFolder, ModelFolderError
+from reprune.models.checkpoint import load_model
+from reprune.models.folder import ModelFolder
 from reprune.records.files import read_json
 from reprune.records.progress import Progress
 from reprune.stages.job import Job
@@ -40,7 +46,12 @@ class Bench:
             data = read_json(folder.with_suffix(".json"))
             lm = self.lm(content["special_tokens"])
             return {**score(lm, folder, spec["shots"], content, say), "data_hash": data["hash"]}
-        documents = read_corpus(Path(self.job.params["corpora"][spec["corpus"]]["file"]))
+        if content["suite"] == EFFICIENCY:
+            return {**self.efficiency(spec, content["repeats"], say), "data_hash": None}
+        file = Path(self.job.params["corpora"][spec["corpus"]]["file"])
+        if content["suite"] == RESPONSE:
+            return self.response(read_instructions(file), content, task, say)
+        documents = read_corpus(file)
         windows = evaluation_windows(documents, spec, content, self.tokenizer, self.job.params["separator"])
         measured = _TEXT_SUITES[content["suite"]](self, windows, say)
         return {
@@ -65,20 +76,15 @@ class Bench:
 
     def perplexity(self, windows: torch.Tensor, say: Progress) -> dict[str, Any]:
         """Perplexity and every window's loss."""
-        losses = window_losses(self.model, windows, self.job.params["batch_size"], say)
-        result = summarise(losses)
-        finite = math.isfinite(result.value)
-        return {
-            "metric": "perplexity",
-            "unit": "token",
-            "value": result.value if finite else None,
-            "stderr": result.stderr if math.isfinite(result.stderr) else None,
-            "reason": None if finite else "perplexity is not finite",
-            "items": [
-                {"metric": "nll", "item": i, "part": None, "value": loss if math.isfinite(loss) else None}
-                for i, loss in enumerate(losses)
-            ],
-        }
+        return _perplexity(window_losses(self.model, windows, self.job.params["batch_size"], say))
+
+    def response(
+        self, rows: list[dict[str, str]], content: dict[str, Any], task: str, say: Progress
+    ) -> dict[str, Any]:
+        """Perplexity of held-out answers and every row's loss."""
+        losses = response_losses(self.model, self.tokenizer, rows, content, task, say)
+        told = {"higher_is_better": False, "n": len(losses), "data_hash": instructions_hash(rows)}
+        return {**_perplexity(losses), **told}
 
     def block_error(self, windows: torch.Tensor, say: Progress) -> dict[str, Any]:
         """Relative error after the last block, and after every block of every window."""
@@ -103,19 +109,21 @@ class Bench:
             ],
         }
 
+    def efficiency(self, spec: dict[str, Any], repeats: int, say: Progress) -> dict[str, Any]:
+        """Counts on the model, or how fast it is beside the dense one."""
+        if spec["kind"] == "size":
+            return sizes(self.dense, self.model, spec["length"])
+        return speed(self.dense, self.model, spec, repeats, say)
+
     @cached_property
     def model(self) -> Any:
         folder = ModelFolder(Path(self.job.input["checkpoint"]))
-        if folder.hash() != self.facts["hash"]:
-            raise ModelFolderError(
-                f"{folder.path}: damaged or cut short since it was written; "
-                f"delete {folder.path.parent} and run again"
-            )
-        return self._load(self.job.input["checkpoint"])
+        folder.check(self.facts["hash"])
+        return load_model(folder.path, getattr(torch, self.dtype))
 
     @cached_property
     def dense(self) -> Any:
-        return self._load(self.job.input["model"])
+        return load_model(Path(self.job.input["model"]), getattr(torch, self.dtype))
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -123,16 +131,22 @@ class Bench:
 
         return AutoTokenizer.from_pretrained(self.job.input["model"], trust_remote_code=False)
 
-    def _load(self, folder: str) -> Any:
-        from transformers import AutoModelForCausalLM
 
-        return (
-            AutoModelForCausalLM.from_pretrained(
-                folder, dtype=getattr(torch, self.dtype), trust_remote_code=False
-            )
-            .eval()
-            .requires_grad_(False)
-        )
+def _perplexity(losses: list[float]) -> dict[str, Any]:
+    """exp of the mean of ``losses``, each the mean of an item's tokens, and the losses themselves."""
+    result = summarise(losses)
+    finite = math.isfinite(result.value)
+    return {
+        "metric": "perplexity",
+        "unit": "token",
+        "value": result.value if finite else None,
+        "stderr": result.stderr if math.isfinite(result.stderr) else None,
+        "reason": None if finite else "perplexity is not finite",
+        "items": [
+            {"metric": "nll", "item": i, "part": None, "value": loss if math.isfinite(loss) else None}
+            for i, loss in enumerate(losses)
+        ],
+    }
 
 
 _TEXT_SUITES = {"perplexity": Bench.perplexity, "block_error": Bench.block_error}

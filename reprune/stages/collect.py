@@ -1,4 +1,4 @@
-"""The stage that gathers a unit's records, per-item values and layer facts into its folder."""
+"""The stage that gathers a unit's records, per-item values, layer facts and notes into its folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LAYER_COLUMNS = ("run_id", "block", "layer", "size", "nonzeros")
 
 
 def run(job: Job) -> None:
-    """Write records.parquet, records.csv, items.parquet, layers.parquet and unit.json."""
+    """Write records.parquet, records.csv, items.parquet, layers.parquet, notes.json and unit.json."""
     evaluations = {read_run(path): read_json(Path(path)) for path in job.input.get("evaluations", [])}
     facts = {read_run(path): read_json(Path(path)) for path in job.input.get("facts", [])}
     records = [row for evaluation in evaluations.values() for row in evaluation["records"]]
@@ -31,6 +31,9 @@ def run(job: Job) -> None:
         frame.to_csv(temporary, index=False)
     write_frame(job.output["per_item"], _frame(items, ITEM_COLUMNS))
     write_frame(job.output["layers"], _frame(layers, LAYER_COLUMNS))
+    write_json(
+        job.output["notes"], {run_id: fact["notes"] for run_id, fact in facts.items() if fact["notes"]}
+    )
     write_json(job.output["unit"], job.params["info"])
 
 
@@ -46,10 +49,17 @@ def _holes(job: Job, measured: set[str]) -> list[dict[str, Any]]:
         raise JobError(f"no evaluation of {', '.join(sorted(missing))}")
     rows = []
     for run_id, columns in missing.items():
-        note = Path(job.params["info"]["output"]).parent / "runs" / run_id / "failure.json"
-        failure = read_json(note) if note.is_file() else {"status": "failed", "reason": "not computed yet"}
+        failure = _failure(job, run_id, job.params["bases"].get(run_id))
         rows.append(record(**provenance(), **columns, suite="all", settings=canonical({}), **failure))
     return rows
+
+
+def _failure(job: Job, *runs: str | None) -> dict[str, str]:
+    """The reason that a job of a run left, or one of the compression it waits for."""
+    folder = Path(job.params["info"]["output"]).parent / "runs"
+    notes = [folder / run / "failure.json" for run in runs if run]
+    found = next((note for note in notes if note.is_file()), None)
+    return read_json(found) if found else {"status": "failed", "reason": "not computed yet"}
 
 
 def _frame(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:

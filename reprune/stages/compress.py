@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
-from reprune.calibration.walk import Walk
+from reprune.calibration.subject import Subject
+from reprune.calibration.walk import MethodFault, Walk
 from reprune.discovery import load_method
-from reprune.evaluation.checkpoint_facts import measure_checkpoint
-from reprune.method import BlockMethod, Target
+from reprune.method import BlockMethod, Method, ModelFacts, StructuralMethod, Target
+from reprune.models.checkpoint import load_model, save_model
 from reprune.models.folder import ModelFolder
-from reprune.records.files import read_json, whole, write_json
+from reprune.plan.identity import stream_seed
+from reprune.records.files import read_json, whole
 from reprune.records.progress import Progress
 from reprune.records.provenance import peak_rss_mb
 from reprune.records.store import Store, sha256
+from reprune.stages.facts import write_facts
 from reprune.stages.job import Job
 
 
@@ -27,16 +32,19 @@ def run(job: Job) -> None:
     cls = load_method(Path(spec["method_file"])).cls
     method = cls(cls.Settings(**spec["settings"]), Target(**spec["target"]))
     windows = load_file(job.input["calibration"])["tokens"] if job.input.get("calibration") else None
-    model_hash = read_json(Path(job.input["model_facts"]))["hash"]
+    compress = _restructure if isinstance(method, StructuralMethod) else _walk
+    told, reports = compress(job, method, windows)
+    told |= {"peak_rss_mb": peak_rss_mb(), "threads": job.threads}
+    write_facts(job.output["facts"], ModelFolder(job.output["checkpoint"]), spec, told, reports)
+
+
+def _walk(job: Job, method: Method, windows: torch.Tensor | None) -> tuple[dict, dict]:
+    """Change weights block by block; a killed walk goes on at its next block."""
+    spec = job.params
     walk = Walk(
         ModelFolder(Path(job.input["model"])),
         Store(Path(spec["store"])),
-        {
-            "run": spec["run"],
-            "code": spec["code"],
-            "model": model_hash,
-            "calibration": sha256(Path(job.input["calibration"])) if windows is not None else None,
-        },
+        {"run": spec["run"], **_inputs(job)},
         getattr(torch, spec["dtype"]),
         spec["batch_size"],
         Progress(spec["label"], "blocks", job.log),
@@ -50,24 +58,48 @@ def run(job: Job) -> None:
     with whole(job.output["checkpoint"]) as temporary:
         temporary.mkdir()
         reports = walk.write_checkpoint(temporary)
-    _write_facts(job, seconds, reports)
     walk.forget()
+    return {"compress_s": seconds, "notes": {}}, reports
 
 
-def _write_facts(job: Job, seconds: float, reports: dict) -> None:
-    """The facts of a compression; sparsity is counted in the saved files, not taken from the method."""
-    peak = peak_rss_mb()
-    folder = ModelFolder(job.output["checkpoint"])
-    facts = measure_checkpoint(folder)
-    layers = [{**vars(layer), **reports.get(layer.block, {}).get(layer.layer, {})} for layer in facts.layers]
-    write_json(
-        job.output["facts"],
-        {
-            "compress_s": seconds,
-            "peak_rss_mb": peak,
-            "threads": job.threads,
-            "hash": folder.hash(),
-            **facts.summary(),
-            "layers": layers,
-        },
+def _restructure(job: Job, method: StructuralMethod, windows: torch.Tensor | None) -> tuple[dict, dict]:
+    """Take parts out of the whole model."""
+    spec, source = job.params, ModelFolder(Path(job.input["model"]))
+    subject = Subject(
+        load_model(source.path),
+        ModelFacts(**spec["dense"]),
+        windows,
+        torch.Generator().manual_seed(stream_seed(spec["run"])),
+        Store(Path(spec["store"])),
+        _inputs(job),
+        spec["batch_size"],
+        _share(Progress(spec["label"], "percent", job.log)),
     )
+    start = time.monotonic()
+    method.compress(subject)
+    seconds = time.monotonic() - start + subject.shared_seconds
+    _check(subject.model)
+    with whole(job.output["checkpoint"]) as temporary:
+        temporary.mkdir()
+        save_model(subject.model, source, temporary, getattr(torch, spec["dtype"]), subject.replaced)
+    return {"compress_s": seconds, "notes": subject.notes}, subject.report
+
+
+def _share(say: Progress) -> Callable[[float], None]:
+    return lambda fraction: say(100 * fraction, 100)
+
+
+def _inputs(job: Job) -> dict[str, Any]:
+    """What the result depends on besides the run's settings."""
+    calibration = job.input.get("calibration")
+    return {
+        "code": job.params["code"],
+        "model": read_json(Path(job.input["model_facts"]))["hash"],
+        "calibration": sha256(Path(calibration)) if calibration else None,
+    }
+
+
+def _check(model: torch.nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter.sum(dtype=torch.float32)):
+            raise MethodFault(f"{name} is not finite after compression")

@@ -11,6 +11,8 @@ import torch
 
 from reprune.evaluation.downstream import SUITE as DOWNSTREAM
 from reprune.evaluation.downstream import average, declared
+from reprune.evaluation.efficiency import SUITE as EFFICIENCY
+from reprune.evaluation.response import SUITE as RESPONSE
 from reprune.plan.identity import canonical
 from reprune.plan.paths import SPEED
 from reprune.records.files import read_json, write_json
@@ -23,8 +25,14 @@ from reprune.stages.job import Job
 
 RESULT = "result.json"
 NOT_TOLD = ("variant", "unit", "higher_is_better", "evaluate_s")  # of what lm-eval reports beside
+AGAINST_DENSE = ("block_error", EFFICIENCY)
+PROGRESS = {DOWNSTREAM: "tokens", EFFICIENCY: "repeats", RESPONSE: "rows"}  # a task's unit; else windows
 MIN_TIMED_S = 5.0  # shorter work tells the speed of its overhead
-FACTS = ("ratio_achieved", "ratio_basis", "params", "nonzeros", "bytes", "compress_s", "peak_rss_mb")
+FACTS = ("ratio_achieved", "ratio_basis", "ratio_nonembedding", "params", "nonzeros", "bytes") + (
+    "compress_s",
+    "recover_s",
+    "peak_rss_mb",
+)
 
 
 def run(job: Job) -> None:
@@ -62,10 +70,11 @@ class Evaluation:
             "checkpoint": self.bench.facts["hash"],
             "suite": _content_of(content, task),
             "dtype": self.bench.dtype,
-            "dense": self.job.params["model_id"] if content["suite"] == "block_error" else None,
+            "dense": self.job.params["model_id"] if content["suite"] in AGAINST_DENSE else None,
             "separator": self.job.params["separator"],
             "lm_eval": importlib.metadata.version("lm-eval") if content["suite"] == DOWNSTREAM else None,
             "code": self.job.params["suite_code"][content["suite"]],
+            **({"threads": self.job.threads} if content["suite"] == EFFICIENCY else {}),
         }
         folder = self.store.get(key)
         if folder is None:
@@ -81,7 +90,7 @@ class Evaluation:
     def _measure(self, content: dict[str, Any], task: str) -> dict[str, Any]:
         start = time.monotonic()
         label = f"{self.job.params['label']} {content['suite']} {task}"
-        say = Progress(label, "tokens" if content["suite"] == DOWNSTREAM else "windows", self.job.log)
+        say = Progress(label, PROGRESS.get(content["suite"], "windows"), self.job.log)
         measured = self.bench.measure(content, task, say)
         seconds = time.monotonic() - start
         if content["suite"] == "perplexity" and seconds > MIN_TIMED_S:
@@ -111,7 +120,8 @@ class Evaluation:
         return [self._record(suite, task, **{**told, **status, **other}) for other in ({}, *others)]
 
     def absent(self, suite: dict[str, Any]) -> list[dict[str, Any]]:
-        """A visible row for every task whose data could not be had."""
+        """A visible row for every task whose data could not be had, or that the scale skips."""
+        because = "" if "skip" in suite["content"] else "no data: "
         return [
             self._record(
                 suite,
@@ -119,7 +129,7 @@ class Evaluation:
                 metric="accuracy",
                 higher_is_better=True,
                 status="skipped",
-                reason=f"no data: {reason}",
+                reason=because + reason,
             )
             for task, reason in suite["content"]["unavailable"].items()
         ]
@@ -132,7 +142,8 @@ class Evaluation:
         told = {"metric": "accuracy", "unit": "share", "higher_is_better": True}
         absent = [name for name in names if name not in results]
         if absent:
-            reason = f"an average over {len(names)} tasks lacks {', '.join(absent)}"
+            lacking = f"an average over {len(names)} tasks lacks {', '.join(absent)}"
+            reason = suite["content"].get("skip", lacking)
             return [self._record(suite, "average", **told, status="skipped", reason=reason)]
         broken = [name for name in names if results[name]["value"] is None]
         if broken:
@@ -142,8 +153,10 @@ class Evaluation:
         told |= {"value": value, "stderr": stderr, "n": n}
         return [self._record(suite, "average", **told, status="ok")]
 
-    def _source(self, suite: dict[str, Any], task: str) -> str:
+    def _source(self, suite: dict[str, Any], task: str) -> str | None:
         spec = suite["content"]["tasks"][task]
+        if suite["content"]["suite"] == EFFICIENCY:
+            return None
         if suite["content"]["suite"] == DOWNSTREAM:
             return self.job.params["tasks"][spec["data"]]["source"]
         return self.job.params["corpora"][spec["corpus"]]["source"]
@@ -159,11 +172,11 @@ class Evaluation:
             **told,
             dtype=self.bench.dtype,
             threads=self.job.threads,
-            batch_size=spec["batch_size"],
+            batch_size=suite["content"]["tasks"].get(task, {}).get("batch", spec["batch_size"]),
             model_hash=facts["hash"],
             settings=canonical(spec["settings"]),
-            code=spec["compress_code"] + "+" + spec["code"],
-            **{key: facts[key] for key in FACTS},
+            code=spec["checkpoint_code"] + "+" + spec["code"],
+            **{key: facts.get(key) for key in FACTS},  # only a recovery took recover_s
         )
 
 

@@ -11,7 +11,14 @@ from reprune.stages.job import Job
 
 def run(job: Job) -> None:
     """Fetch what ``job.params['what']`` names."""
-    {"package": _package, "corpus": _corpus, "task": _task, "model": _model}[job.params["what"]](job)
+    stages = {
+        "package": _package,
+        "corpus": _corpus,
+        "instructions": _instructions,
+        "task": _task,
+        "model": _model,
+    }
+    stages[job.params["what"]](job)
 
 
 def _package(job: Job) -> None:
@@ -35,6 +42,25 @@ def _corpus(job: Job) -> None:
             "documents": len(documents),
             "characters": sum(map(len, documents)),
             "hash": documents_hash(documents),
+        },
+    )
+
+
+def _instructions(job: Job) -> None:
+    from reprune.data.instructions import instructions_hash, load_instructions, write_instructions
+
+    ((kind, spec),) = job.params["content"].items()
+    file = job.input.get("archive") or job.params.get("file")
+    rows = load_instructions(kind, spec, Path(file) if file else None)
+    write_instructions(job.output["rows"], rows)
+    write_json(
+        job.output["facts"],
+        {
+            "source": job.params["source"],
+            "fit": job.params["fit"],
+            "rows": len(rows),
+            "characters": sum(len(text) for row in rows for text in row.values()),
+            "hash": instructions_hash(rows),
         },
     )
 

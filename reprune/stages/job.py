@@ -25,6 +25,7 @@ EXPECTED = (
     "NoDecoderBlocks",
     "MethodFault",
     "MethodFileError",
+    "TrainingError",
     "JobError",
 )
 

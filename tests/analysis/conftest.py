@@ -10,19 +10,22 @@ import pandas as pd
 import pytest
 import yaml
 from downstream_unit import ACC, downstream_unit
+from structural_unit import structural_unit
 
 from reprune.analysis.unit import Unit, load_unit
 
 COLUMNS = (
-    "run_id papers model method settings target_kind target_requested ratio_achieved ratio_basis recovery "
-    "seed suite protocol task metric unit variant value stderr n higher_is_better status reason params "
-    "nonzeros bytes compress_s evaluate_s peak_rss_mb dtype threads batch_size calibration data_source "
-    "model_hash data_hash code commit dirty versions created"
+    "run_id papers model method settings target_kind target_requested ratio_achieved ratio_basis "
+    "ratio_nonembedding recovery seed suite protocol task metric unit variant value stderr n "
+    "higher_is_better status reason params nonzeros bytes compress_s recover_s evaluate_s peak_rss_mb "
+    "dtype threads batch_size calibration data_source model_hash data_hash code commit dirty versions "
+    "created"
 ).split()
 ITEM_COLUMNS = (
     "run_id protocol task metric item part value doc_hash prompt_hash target_hash responses"
 ).split()
-PPL, ERR = "perplexity-besa@1+ab12cd", "block-error@1+ab12cd"
+LAYER_COLUMNS = ["run_id", "block", "layer", "size", "nonzeros"]
+PPL, ERR, SPEED = "perplexity-besa@1+ab12cd", "block-error@1+ab12cd", "efficiency-grasp@1+ab12cd"
 CALIBRATION = "c4-train-32x128-s0-0123456789ab"
 PROJECTIONS = {
     "self_attn.q_proj": 576 * 576,
@@ -55,7 +58,7 @@ class Results:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.experiments = folder, {}
-        self.records, self.items, self.layers = [], [], []
+        self.records, self.items, self.layers, self.notes = [], [], [], {}
         self.info = {
             "unit": "besa",
             "paper": "besa",
@@ -96,8 +99,14 @@ class Results:
         facts=None,
         published_as=(),
         settings=None,
+        recovery=None,
+        notes=None,
+        told=None,
+        speedups=None,
     ):
         """One row: ``losses`` by task, ``errors`` (windows, blocks), ``zeros`` of each block by layer.
+
+        ``notes`` are of the run, ``told`` a list of (block, layer, facts), ``speedups`` by task over dense.
 
         ``answers`` by task are 0 or 1 to each question of ``asked``, ``absent`` maps a task to why it was
         skipped; the average over all these tasks is recorded as well.
@@ -119,6 +128,7 @@ class Results:
                 "target_kind": kind,
                 "target_requested": requested,
                 "settings": settings or {},
+                "recovery": recovery,
                 "published_as": list(published_as),
                 "status": "skipped" if skipped else "planned",
                 "reason": reason,
@@ -147,6 +157,11 @@ class Results:
             self._errors(base, np.asarray(errors, dtype=float))
         if answers or absent:
             self._answers({**base, "protocol": protocol}, answers or {}, absent or {}, asked)
+        if notes:
+            self.notes[run_id] = notes
+        for task, values in (speedups or {}).items():
+            self._speed(base, task, np.asarray(values, dtype=float))
+        self.layers += [{"run_id": run_id, "block": b, "layer": name, **of} for b, name, of in told or []]
         for block, by_layer in enumerate(zeros or []):
             self.layers += [
                 {
@@ -216,6 +231,15 @@ class Results:
             for b in range(values.shape[1])
         ]
 
+    def _speed(self, base, task, values):
+        """Repeats of a timed task; dense makes 40 tokens/s."""
+        for metric, each in (("throughput", 40 * values), ("speedup", values)):
+            told = {"suite": "efficiency", "protocol": SPEED, "task": task, "metric": metric}
+            spread = each.std(ddof=1) / np.sqrt(len(each)) if len(each) > 1 else None
+            self.records.append({**base, **told, "value": each.mean(), "stderr": spread, "n": len(each)})
+            own = {"run_id": base["run_id"], "protocol": SPEED, "task": task, "metric": metric}
+            self.items += [{**own, "item": i, "part": None, "value": v} for i, v in enumerate(each)]
+
     def _answers(self, base, answers, absent, asked):
         base = {**base, "suite": "downstream", "higher_is_better": True}
         base |= {"metric": "accuracy", "unit": "share"}
@@ -258,9 +282,11 @@ class Results:
         (folder / "unit.json").write_text(json.dumps({**self.info, **info, "experiments": self.experiments}))
         _frame(self.records, COLUMNS).to_parquet(folder / "records.parquet")
         _frame(self.items, ITEM_COLUMNS).to_parquet(folder / "items.parquet")
-        _frame(self.layers, ["run_id", "block", "layer", "size", "nonzeros"]).to_parquet(
+        facts = list(dict.fromkeys(name for layer in self.layers for name in layer))
+        _frame(self.layers, list(dict.fromkeys([*LAYER_COLUMNS, *facts]))).to_parquet(
             folder / "layers.parquet"
         )
+        (folder / "notes.json").write_text(json.dumps(self.notes))
         return load_unit(folder, self.folder / "papers")
 
 
@@ -610,6 +636,12 @@ def results(tmp_path) -> Results:
 def zeroshot(tmp_path_factory) -> Unit:
     """A table of accuracies: 5 methods, 3 tasks of 80 questions and their average, a fourth task skipped."""
     return downstream_unit(Results(tmp_path_factory.mktemp("zeroshot")))
+
+
+@pytest.fixture(scope="session")
+def structural(tmp_path_factory) -> Unit:
+    """Structural methods from 20 to 50 %, with recovery, chosen blocks, singular values and timings."""
+    return structural_unit(Results(tmp_path_factory.mktemp("structural")))
 
 
 @pytest.fixture(scope="session")

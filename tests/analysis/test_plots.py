@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from reprune.analysis import palette
-from reprune.analysis.labels import apart
+from reprune.analysis.labels import apart, with_targets
 from reprune.analysis.plot_pareto import front
 from reprune.analysis.plots import draw, svg, write_plots
 
@@ -141,6 +141,22 @@ def test_known_methods_have_colours_of_their_own():
 
 
 def test_labels_are_kept_apart_in_their_order():
-    placed = apart([0.5, 0.5, 0.52, 0.9], 0.06)
+    placed = apart([0.5, 0.5, 0.52, 0.9], [0.06] * 4)
     assert np.diff(placed[:3]).min() >= 0.06 - 1e-6
     assert placed[3] == 0.9
+    one, two = apart([0.5, 0.5], [0.06, 0.12])
+    assert two - one == pytest.approx(0.09)
+
+
+@pytest.mark.parametrize(
+    "targets, names",
+    [
+        (["dense", "50%"], ["a", "b"]),
+        (["30%", "50%"], ["a 30%", "b 50%"]),
+        (["20% of parameters", "30% of parameters"], ["a 20%", "b 30%"]),
+        (["20% of parameters", "2:4"], ["a 20% of parameters", "b 2:4"]),
+    ],
+)
+def test_names_have_their_target_where_it_tells_rows_apart(targets, names):
+    data = pd.DataFrame({"label": ["a", "b"], "target": targets})
+    assert with_targets(data).name.tolist() == names

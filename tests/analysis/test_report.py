@@ -4,6 +4,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from structural_unit import structural_unit
 
 from reprune.analysis.forest import interval_svg, reach
 from reprune.analysis.report import write_report
@@ -141,7 +142,21 @@ def test_several_units_stand_in_one_report_and_shared_runs_count_once(results, t
 
 def test_an_interval_is_drawn_to_scale():
     part = {"estimate": 1.0, "low": 0.5, "high": 1.5, "threshold": 0.0, "verdict": "holds"}
+    part["bound"] = "above"
     assert reach([part]) == (0.0, 1.5)
     drawing = interval_svg(part, 0.0, 2.0)
     assert 'x1="45.0" x2="123.0"' in drawing and 'cx="84.0"' in drawing and 'x1="6.0" x2="6.0"' in drawing
     assert interval_svg({**part, "estimate": None}, 0.0, 2.0) == ""
+    both = {**part, "bound": "within", "threshold": 2.0}
+    assert reach([both]) == (-2.0, 2.0)
+    assert interval_svg(both, -2.0, 2.0).count('class="limit"') == 2
+
+
+def test_plots_and_recovery_of_structural_methods_are_in_the_report(results, tmp_path):
+    unit = structural_unit(results)
+    spec = {"kind": "layers", "id": "l", "title": "Blocks", "experiment": "ratios", "methods": ["GRASP"]}
+    unit.paper["plots"] = [{**spec, "target": "20% of parameters"}]
+    write_report([unit], SUMMARY, tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "1 − cosine (log scale)" in text
+    assert "kind lora, rank 128" in text and "notes.json" in text

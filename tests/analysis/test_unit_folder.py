@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from reprune.analysis.evidence import Part
 from reprune.analysis.measurements import Quantity, fact, measure
+from reprune.analysis.wording import basis
 
 LOSSES = np.array([1.0, 2.0])
 QUANTITY = Quantity("perplexity-besa", "perplexity", "c4")
@@ -45,6 +48,14 @@ def test_a_run_is_measured_with_its_error_over_windows(results):
     assert found.value == pytest.approx(4.481689, abs=1e-6)
     assert found.stderr == pytest.approx(4.481689 * 0.5, abs=1e-6)
     assert (found.stderr_over, found.n, found.seeds) == ("windows", 2, 1)
+
+
+def test_answers_to_instructions_are_rows_not_windows(results):
+    unit = results.add("wanda", {"alpaca": LOSSES}).unit()
+    assert measure(unit, unit.rows("e")[0], replace(QUANTITY, task="alpaca")).stderr_over == "rows"
+    less = {"kind": "less", "experiment": "e", "metric": "perplexity", "protocol": "p"}
+    for task, words in (("alpaca", "32 rows, single run"), ("c4", "32 windows, single run")):
+        assert basis({**less, "tasks": [task]}, Part("", "holds", items=32, seeds=1)) == words
 
 
 def test_seeds_give_mean_and_error_over_seeds(results):

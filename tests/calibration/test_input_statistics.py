@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from reprune.calibration.block import Block
-from reprune.calibration.statistics import SecondMoment, SquaredNorms
+from reprune.calibration.statistics import (
+    AbsoluteMaximum,
+    AbsoluteMean,
+    Gram,
+    SecondMoment,
+    SquaredNorms,
+)
 from reprune.models.skeleton import linear_layers
 
 FIRST, SECOND = torch.tensor([[[1.0, 2], [3, 0]]]), torch.tensor([[[2.0, 1], [0, 1]]])
@@ -27,6 +33,17 @@ def test_worked_examples_whatever_the_batches(batches):
     assert norms.mean.tolist() == [7, 3]
     assert norms.norms.tolist() == pytest.approx([7**0.5, 3**0.5])
     assert moment.hessian.tolist() == [[14, 4], [4, 6]]
+
+
+@pytest.mark.parametrize("batches", [[FIRST, -SECOND], [torch.cat([-FIRST, SECOND])], [-FIRST[0], SECOND[0]]])
+def test_sums_means_and_maxima_over_tokens_whatever_the_batches(batches):
+    gram, mean, maximum = Gram(2), AbsoluteMean(2), AbsoluteMaximum(2)
+    for statistic in (gram, mean, maximum):
+        for batch in batches:
+            statistic.update(batch)
+    assert gram.sum.tolist() == [[14, 4], [4, 6]]
+    assert mean.value.tolist() == [1.5, 1]
+    assert maximum.value.tolist() == [3, 2]
 
 
 @pytest.fixture

@@ -51,6 +51,7 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     info = {"unit": "besa", "paper": "besa", "model_titles": {"small": "A small model"}, "protocols": {}}
     info["experiments"] = {"table1": {"rows": rows}}
     (folder / "unit.json").write_text(json.dumps(info))
+    (folder / "notes.json").write_text("{}")
     monkeypatch.setattr(show, "ROOT", tmp_path)
     return tmp_path
 

@@ -15,11 +15,14 @@ import pytest
 import torch
 
 from reprune.calibration.block import Block
+from reprune.calibration.subject import Subject
 from reprune.calibration.walk import Walk
 from reprune.calibration.windows import draw_windows, tokenizer_function
 from reprune.data.readers import made_documents
-from reprune.method import BlockMethod, Method, ModelFacts, Unsupported
+from reprune.method import BlockMethod, Method, ModelFacts, StructuralMethod, Unsupported
+from reprune.models.checkpoint import load_model, save_model
 from reprune.models.folder import ModelFolder
+from reprune.plan.identity import stream_seed
 from reprune.records.store import Store, sha256
 
 from .cases import Case
@@ -44,6 +47,7 @@ class Compressed:
 
     folder: ModelFolder
     manners: Manners = field(compare=False)
+    model: Any = field(default=None, compare=False)  # what a structural method left, before it was saved
 
     def tensors(self) -> dict[str, torch.Tensor]:
         return self.folder.read(sorted(self.folder.files))
@@ -110,6 +114,8 @@ class Bench:
 
     def _compress(self, case: Case, repeat: int) -> Compressed:
         place = self._root / str(len(self._made))
+        if issubclass(case.method.cls, StructuralMethod):
+            return self._reshape(case, repeat, place)
         method, manners = self.method(case), Manners()
         walk = self.walk(case, place / "store")
         _disturb(SEED + repeat)
@@ -122,6 +128,24 @@ class Bench:
         walk.write_checkpoint(place / "checkpoint")
         return Compressed(ModelFolder(place / "checkpoint"), manners)
 
+    def _reshape(self, case: Case, repeat: int, place: Path) -> Compressed:
+        """A structural method's checkpoint, in float32 so that nothing is rounded."""
+        method, manners, dense = self.method(case), Manners(), self.dense(case.model)
+        subject = Subject(
+            load_model(dense.path),
+            self.facts(case.model),
+            self.windows(case.model),
+            torch.Generator().manual_seed(stream_seed(str(case))),
+            Store(place / "store"),
+            {"model": case.model},
+            BATCH,
+        )
+        _disturb(SEED + repeat)
+        watched(method.compress, manners)(subject)
+        (place / "checkpoint").mkdir(parents=True)
+        save_model(subject.model, dense, place / "checkpoint", torch.float32, subject.replaced)
+        return Compressed(ModelFolder(place / "checkpoint"), manners, subject.model)
+
 
 def watched(work: Callable[[Any], None], manners: Manners) -> Callable[[Any], None]:
     """``work`` on a block or a walk, with its behaviour noted in ``manners``."""
@@ -130,7 +154,7 @@ def watched(work: Callable[[Any], None], manners: Manners) -> Callable[[Any], No
         state = _random_state()
         inputs = [
             x
-            for x in (getattr(subject, "inputs", None), getattr(subject, "dense_inputs", None))
+            for x in (getattr(subject, name, None) for name in ("inputs", "dense_inputs", "windows"))
             if x is not None
         ]
         before = [x.clone() for x in inputs]

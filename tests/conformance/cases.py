@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from reprune.discovery import MethodEntry, MethodFileError, load_method, method_files
-from reprune.method import Target, settings_of
+from reprune.method import STRUCTURAL, Target, settings_of
 
 MODELS = ("tiny-llama", "tiny-llama-gqa")  # full heads; grouped heads and tied embeddings
 TARGETS = {
     "none": (Target(),),
     "unstructured": (Target.unstructured(0.5), Target.unstructured(0.3)),
     "n:m": (Target.n_of_m(2, 4),),
+    **{kind: (Target.parameters(0.2, kind), Target.parameters(0.4, kind)) for kind in STRUCTURAL},
 }
 OWN = [Path(folder) for folder in os.environ.get("REPRUNE_METHODS", "").split(":") if folder]
 FOLDERS = [Path(__file__).parents[2] / "papers", *(folder.resolve() for folder in OWN)]
@@ -30,7 +31,7 @@ class Case:
     changed: tuple[tuple[str, Any], ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.method.id}-{self.model}-{self.target.label}"
+        return f"{self.method.id}-{self.model}-{self.target.label}".replace(" ", "-")
 
 
 @dataclass(frozen=True)
@@ -76,4 +77,6 @@ def _choices(entry: MethodEntry) -> list[Choice]:
 
 METHODS, FAULTS = _load()
 CASES = [Case(entry, model, target) for entry in METHODS for model in MODELS for target in targets_of(entry)]
+MASKED = [case for case in CASES if not case.target.structural]
+RESHAPED = [case for case in CASES if case.target.structural]
 CHOICES = [choice for entry in METHODS for choice in _choices(entry)]

@@ -17,11 +17,12 @@ from reprune.method import Target, Unsupported, settings_of
 from reprune.models.skeleton import Skeleton, linear_layers
 
 from .bench import Bench
-from .cases import CASES, METHODS, MODELS, TARGETS, Case
+from .cases import CASES, MASKED, METHODS, MODELS, TARGETS, Case
 from .swaps import better_swaps, error_change
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
-pruning_cases = pytest.mark.parametrize("case", [c for c in CASES if c.target.kind != "none"], ids=str)
+masked_cases = pytest.mark.parametrize("case", MASKED, ids=str)
+pruning_cases = pytest.mark.parametrize("case", [c for c in MASKED if c.target.kind != "none"], ids=str)
 n_of_m_cases = pytest.mark.parametrize("case", [c for c in CASES if c.target.kind == "n:m"], ids=str)
 every_method = pytest.mark.parametrize("entry", METHODS, ids=lambda entry: f"{entry.id}-")
 unstructured_methods = pytest.mark.parametrize(
@@ -60,7 +61,7 @@ def test_supports_answers_none_or_a_reason(bench: Bench, entry: MethodEntry, mod
         assert answer or target.kind in entry.cls.kinds, f"accepts {target.label}, does not declare it"
 
 
-@every_case
+@masked_cases
 def test_reaches_the_target_to_one_weight_per_row(bench: Bench, case: Case):
     facts = measure_checkpoint(bench.compressed(case).folder)
     wanted = case.target.sparsity * sum(layer.size for layer in facts.layers)
@@ -75,7 +76,7 @@ def test_n_of_m_holds_in_every_group(bench: Bench, case: Case):
         assert (counts == case.target.n).all(), name
 
 
-@every_case
+@masked_cases
 def test_leaves_everything_but_linear_layers_bit_identical(bench: Bench, case: Case):
     dense = bench.dense(case.model)
     before, after = dense.read(sorted(dense.files)), bench.compressed(case).tensors()
@@ -90,7 +91,7 @@ def test_two_runs_give_identical_files(bench: Bench, case: Case):
     assert bench.compressed(case, repeat=1).hashes() == bench.compressed(case).hashes()
 
 
-@every_case
+@masked_cases
 @torch.no_grad()
 def test_reloaded_checkpoint_gives_equal_logits(bench: Bench, case: Case):
     compressed = bench.compressed(case)

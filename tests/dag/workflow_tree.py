@@ -20,7 +20,7 @@ CACHES = shutil.ignore_patterns("__pycache__", "*.pyc")
 
 
 class Tree:
-    """The project without results: with its own papers, or with its methods and the paper `stall`."""
+    """The project without results: with its own papers, or with its methods and the papers of the tests."""
 
     def __init__(self, root: Path, own_papers: bool = False) -> None:
         self.root = root
@@ -34,8 +34,8 @@ class Tree:
         if not own_papers:
             for paper in (root / "papers").glob("*/paper.yaml"):
                 paper.unlink()
-            stall = Path(__file__).parent / "papers" / "stall"
-            shutil.copytree(stall, root / "papers" / "stall", ignore=CACHES)
+            tests = Path(__file__).parent / "papers"
+            shutil.copytree(tests, root / "papers", ignore=CACHES, dirs_exist_ok=True)
         self.trace = root / "trace.txt"
         self.results = root / "results"
 

@@ -17,6 +17,9 @@ from torch import nn
 from reprune.evaluation import engine, packed_forward, trial
 from reprune.evaluation.engine import RepruneLM
 from reprune.evaluation.trial import packs_exactly
+from reprune.models.parts import FeedForwardBlock
+from reprune.models.skeleton import find_blocks, number_blocks
+from reprune.models.sliced import PlainRMSNorm, SlicedBlock
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +110,50 @@ def test_widths_and_heads_of_each_layers_own(engine_of):
         mlp.down_proj = nn.Linear(width, 32, bias=False)
     lm = engine_of(model)
     agree(lm, questions(model, 80))
+    assert lm.packed
+
+
+def test_hidden_states_narrower_than_the_model(engine_of):
+    model, widths = build(LLAMA()), [(20, 24, 28), (28, 12, 20), (20, 16, 32)]
+    model.lm_head.weight = nn.Parameter(model.lm_head.weight.clone())
+    model.config.tie_word_embeddings = False
+    model.model.embed_tokens.weight = nn.Parameter(model.model.embed_tokens.weight[:, :20])
+    for index, (layer, (inputs, middle, outputs)) in enumerate(zip(model.model.layers, widths, strict=True)):
+        attention, mlp = layer.self_attn, layer.mlp
+        for reader in (attention.q_proj, attention.k_proj, attention.v_proj):
+            reader.weight = nn.Parameter(reader.weight[:, :inputs])
+        attention.o_proj.weight = nn.Parameter(attention.o_proj.weight[:middle])
+        for reader in (mlp.gate_proj, mlp.up_proj):
+            reader.weight = nn.Parameter(reader.weight[:, :middle])
+        mlp.down_proj.weight = nn.Parameter(mlp.down_proj.weight[:outputs])
+        block = SlicedBlock(layer, inputs, middle, outputs).eval()
+        block.input_layernorm = block.post_attention_layernorm = PlainRMSNorm(32, 1e-5)
+        for shortcut in (block.attn_shortcut, block.mlp_shortcut):
+            nn.init.eye_(shortcut.weight)
+        model.model.layers[index] = block
+    lm = engine_of(model)
+    agree(lm, questions(model, 80))
+    assert lm.packed
+
+
+@pytest.mark.parametrize("name", ["llama, grouped heads, tied", "qwen2, some windows", "opt", "gemma3"])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_block_without_attention(engine_of, name, place):
+    """Packed scores and generated texts are those of lm-eval's model, which uses the key-value cache."""
+    model = build(PACKED[name](), 0.3)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(place)
+        block = FeedForwardBlock(32, 48, 0.5).eval()
+        nn.init.normal_(block.down.weight, 0, 0.3)
+    find_blocks(model)[1][place] = block
+    number_blocks(model)
+    lm = engine_of(model)
+    agree(lm, questions(model, 80))
+    texts = [
+        Instance("generate_until", {}, (text, {"until": ["\n"], "max_gen_toks": 9}), 0) for text in "abc"
+    ]
+    reference = HFLM(model, tokenizer=lm.tokenizer, max_length=lm._max_length)
+    assert lm.generate_until(texts, disable_tqdm=True) == reference.generate_until(texts, disable_tqdm=True)
     assert lm.packed
 
 

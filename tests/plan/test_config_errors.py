@@ -91,11 +91,53 @@ IN_PAPER = {  # what is wrong: old text, new text, line and message
         "{method: wanda, calibration: {sampler: crop}}]",
         ":10: experiments.main.methods.2.calibration.sampler is 'crop'; ",
     ),
+    "rows for windows": (
+        "wanda]",
+        "{method: wanda, calibration: {rows: 8}}]",
+        ":10: the sampler 'document_crop' takes windows, not rows",
+    ),
+    "windows for rows": (
+        "methods: [dense, magnitude, wanda]",
+        "calibration: $grasp_calibration\n    methods: [{method: wanda, calibration: {windows: 8}}]",
+        ":11: the sampler 'rows' takes rows, not windows",
+    ),
+    "no amount": (
+        "wanda]",
+        "{method: wanda, calibration: {sampler: rows}}]",
+        ":10: a calibration by 'rows' needs corpus, rows and length",
+    ),
+    "calibration for targets": (
+        "targets: [{sparsity: 0.5}]",
+        "targets: $grasp_calibration",
+        ":9: targets is '$grasp_calibration', which the scale does not define; ",
+    ),
+    "target of an entry": (
+        "wanda]",
+        "{method: wanda, targets: [{parameters: 2}]}]",
+        ":10: parameters is 2; expected a number between 0 and 1",
+    ),
+    "symbol of an entry": (
+        "wanda]",
+        "{method: wanda, targets: $sweeps}]",
+        ":10: targets is '$sweeps', which the scale does not define; did you mean 'sweep'?",
+    ),
     "kind of a claim": (
         "experiments:",
         "claims:\n- {id: c, statement: s, source: t, checks: [{kind: lesser, "
         "experiment: main}]}\nexperiments:",
         ":5: unknown kind 'lesser'; did you mean 'less'?",
+    ),
+    "a check without the bound it needs": (
+        "experiments:",
+        "claims:\n- {id: c, statement: s, source: t, checks: [{kind: layer_fact, experiment: main, "
+        "method: wanda, fact: overlap}]}\nexperiments:",
+        ":5: needs exactly one key of at_least, at_most",
+    ),
+    "a check with two bounds": (
+        "experiments:",
+        "claims:\n- {id: c, statement: s, source: t, checks: [{kind: layer_fact, experiment: main, "
+        "method: wanda, fact: overlap, at_most: 1, at_least: 0}]}\nexperiments:",
+        ":5: needs exactly one key of at_least, at_most",
     ),
     "experiment of a plot": (
         "experiments:",
@@ -169,10 +211,40 @@ ELSEWHERE = {  # what is wrong: file, old text, new text, message; {line} is the
         "windows: 8, length: 32, lenght: 16",
         ":{line}: unknown key 'lenght' in values.calibration; did you mean 'length'?",
     ),
+    "rows for windows in a scale": (
+        "config/scales/smoke.yaml",
+        "rows: 64, length: 32, sampler: rows",
+        "rows: 64, length: 32",
+        ":{line}: the sampler 'document_crop' takes windows, not rows",
+    ),
+    "key of a further calibration": (
+        "config/scales/smoke.yaml",
+        "rows: 64, length: 32",
+        "row: 64, length: 32",
+        ":{line}: unknown key 'row' in values.grasp_calibration; did you mean 'rows'?",
+    ),
+    "corpus of a further calibration": (
+        "config/scales/smoke.yaml",
+        "corpus: made-rows",
+        "corpus: made-row",
+        ":{line}: unknown corpus 'made-row'; did you mean 'made-rows'?",
+    ),
+    "skip with a size": (
+        "config/scales/smoke.yaml",
+        "gsm8k-grasp: {skip: ",
+        "gsm8k-grasp: {limit: 3, skip: ",
+        ":{line}: protocols.gsm8k-grasp: ",
+    ),
+    "skip of a text": (
+        "config/scales/smoke.yaml",
+        "perplexity-wanda: {window: 64, windows: 6}",
+        "perplexity-wanda: {skip: no time}",
+        ":{line}: protocol 'perplexity-wanda' has no size 'skip'; it has window, windows",
+    ),
     "corpus of a scale": (
         "config/scales/smoke.yaml",
-        "c4-train: made-train",
-        "c4-trian: made-train",
+        "c4-train: made-rows",
+        "c4-trian: made-rows",
         ":{line}: unknown corpus 'c4-trian'; did you mean 'c4-train'?",
     ),
     "stand-in of a scale": (
@@ -216,7 +288,7 @@ ELSEWHERE = {  # what is wrong: file, old text, new text, message; {line} is the
         "papers/wanda/method.py",
         "class Wanda(BlockMethod)",
         "class Wanda",
-        "method.py: expected one subclass of BlockMethod or ModelMethod, found 0",
+        "method.py: expected one subclass of BlockMethod, ModelMethod, StructuralMethod, found 0",
     ),
     "method file that fails": (
         "papers/wanda/method.py",
@@ -286,7 +358,7 @@ def test_a_paper_that_two_folders_define_is_refused(project):
 
 def test_a_corpus_that_no_source_of_the_scale_has_is_refused(project):
     project.edit("config/scales/smoke.yaml", "sources: [made]", "sources: [hub]")
-    project.edit("config/scales/smoke.yaml", "  c4-train: made-train\n", "")
+    project.edit("config/scales/smoke.yaml", "  c4-train: made-rows\n", "")
     project.edit(
         "config/data.yaml",
         "    hub: {path: allenai/c4, data_files: "

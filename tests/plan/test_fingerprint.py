@@ -52,7 +52,7 @@ def code(root, tmp_path, monkeypatch):
     [
         ("    n, _, m =", "    # why\n\n    n, _, m ="),
         ('"""Targets and method settings as', '"""Other words for'),
-        ("kind: Any) -> Any:\n    return", 'kind: Any) -> Any:\n    """New."""\n    return'),
+        ("kind: Any) -> Any:\n    if", 'kind: Any) -> Any:\n    """New."""\n    if'),
         ("def _convert(value: Any, kind: Any)", "def _convert(\n        value: Any,\n        kind: Any)"),
         ("def _convert(value: Any", "\n\n\ndef _convert(value: Any"),
     ],

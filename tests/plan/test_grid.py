@@ -122,8 +122,52 @@ def test_what_a_method_cannot_do_is_a_row_with_reason_and_nearest_target(experim
     assert len(plan.runs) == 3
 
 
+DROPPER = """\
+from reprune.method import StructuralMethod, Unsupported
+
+
+class Dropper(StructuralMethod):
+    \"\"\"Drops layers, not those of a model with four heads.\"\"\"
+
+    @classmethod
+    def supports(cls, facts, target, settings):
+        return super().supports(facts, target, settings) or (
+            Unsupported("four key heads are too many") if facts.kv_heads == 4 else None
+        )
+"""
+
+
 def test_every_method_is_found_by_itself(experiment):
     assert [row.method for row in rows(experiment(methods="all"))] == ["dense", "magnitude", "wanda", "wanda"]
+
+
+def test_all_means_dense_and_what_serves_a_target_by_its_kind(project, experiment):
+    project.write("papers/dropper/method.py", DROPPER)
+    unstructured = rows(experiment(methods="all"))
+    assert [row.method for row in unstructured] == ["dense", "magnitude", "wanda", "wanda"]
+    plan = experiment(methods="all", targets="[{parameters: 0.2}]", models="[tiny-llama-gqa]", seeds="[0]")
+    assert [(row.method, row.target.kind) for row in rows(plan)] == [("dense", "none"), ("dropper", "layer")]
+    both = experiment(methods="all", targets="[{parameters: 0.2}, {sparsity: 0.5}]", seeds="[0]")
+    assert {row.method for row in rows(both)} == {"dense", "dropper", "magnitude", "wanda"}
+
+
+def test_all_shows_what_serves_the_kind_and_refuses_the_model(project, experiment):
+    project.write("papers/dropper/method.py", DROPPER)
+    refused = rows(experiment(methods="all", targets="[{parameters: 0.2}]", models="[tiny-llama]"))[1]
+    assert (refused.method, refused.run, refused.reason) == ("dropper", None, "four key heads are too many")
+
+
+def test_an_entry_may_have_targets_of_its_own(experiment):
+    own = "[dense, magnitude, {method: wanda, targets: $sweep}, {method: wanda, label: n:m, "
+    plan = experiment(methods=own + "targets: [{pattern: '2:4'}]}]", seeds="[0]")
+    assert [(row.label, row.target.label) for row in rows(plan)] == [
+        ("dense", "dense"),
+        ("magnitude", "50%"),
+        ("wanda", "40%"),
+        ("wanda", "50%"),
+        ("n:m", "2:4"),
+    ]
+    assert rows(plan)[3].run in experiment(seeds="[0]").runs, "the run is the one of the experiment's target"
 
 
 def test_job_parameters_are_text_that_the_order_of_keys_cannot_change(project):

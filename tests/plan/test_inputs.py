@@ -12,7 +12,7 @@ def local(project):
     """Plans the paper on real corpora; returns the source of each by name."""
     project.edit("config/scales/smoke.yaml", "sources: [made]", "sources: [mirror, package, hub]")
     text = (project.root / "config/scales/smoke.yaml").read_text()
-    for line in [line for line in text.splitlines() if ": made-t" in line and "calibration" not in line]:
+    for line in [line for line in text.splitlines() if ": made-" in line and "calibration" not in line]:
         project.edit("config/scales/smoke.yaml", line + "\n", "")
     project.edit("config/scales/smoke.yaml", "corpora: ", "corpora: {} ")
     project.edit("papers/mini/paper.yaml", "wanda]", CALIBRATED + "]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from reprune.plan.identity import canonical
 from reprune.plan.listing import listing
 from reprune.plan.plan import build_plan
 
@@ -20,7 +21,8 @@ def test_the_repository_plans_at_every_scale(scale, monkeypatch):
     plan = build_plan({"scale": scale})
     assert plan.missing == [] and plan.runs
     rows = [row for unit in plan.units.values() for rows in unit.experiments.values() for row in rows]
-    assert {row.run for row in rows if row.run} == set(plan.runs)
+    bases = {run.base for run in plan.runs.values() if run.base}
+    assert {row.run for row in rows if row.run} | bases == set(plan.runs)
     assert {run.model.id for run in plan.runs.values()} == set(plan.models)
     for run in plan.runs.values():
         assert set().union(*(s.corpora.values() for s in run.suites)) <= set(plan.corpora)
@@ -42,10 +44,14 @@ def test_the_paper_scale_offline_names_what_it_lacks_and_each_source(cached_noth
         "c4-validation",
         "wikitext2-test",
         "ptb-test",
+        "wikitext2-train",
+        "ptb-validation",
+        "alpaca-cleaned",
         "llama-7b",
         "llama-13b",
         "llama-2-7b",
         "llama-2-13b",
+        "llama-3.1-8b-instruct",
     }
     assert (
         "wikitext2-test: no mirror folder is named; hub data set Salesforce/wikitext is not in the hub "
@@ -58,6 +64,20 @@ def test_the_paper_scale_never_takes_a_stand_in(cached_nothing, monkeypatch):
     plan = build_plan({"scale": "paper"})
     assert {c.fit for c in plan.corpora.values()} == {"equal"}
     assert plan.packages == {}
+
+
+@pytest.mark.parametrize("scale", ["smoke", "local", "full", "paper"])
+def test_what_is_calibrated_on_is_not_what_is_scored(scale, project):
+    """A corpus' content is its source, member and cut; no calibration shares it with a protocol."""
+    project.edit("papers/mini/paper.yaml", "    seeds: [0, 1]", "    calibration: $grasp_calibration")
+    project.edit("papers/mini/paper.yaml", "[perplexity-wanda]", "[perplexity-grasp, perplexity-arena]")
+    project.edit("papers/mini/paper.yaml", "    models: [tiny-llama]\n", "")
+    plan = project.plan(scale=scale)
+    calibrated = {canonical(c.corpus.content) for c in plan.calibrations.values()}
+    scored = {canonical(c.content) for c in plan.corpora.values()} - calibrated
+    suites = [suite for run in plan.runs.values() for suite in run.suites]
+    assert {canonical(plan.corpora[c].content) for s in suites for c in s.corpora.values()} == scored
+    assert {c.sampler for c in plan.calibrations.values()} == {"rows"}
 
 
 def suite_of(plan):

@@ -58,6 +58,28 @@ def test_a_task_that_cannot_be_had_is_planned_as_a_hole(downstream):
     assert "task not to be had, rte: " in told and "task boolq: made (stand-in, 12 items)" in told
 
 
+def test_a_protocol_that_the_scale_skips_asks_for_nothing(downstream):
+    downstream.edit(PAPER, "[zeroshot-besa]", "[longbench-grasp, perplexity-wanda]")
+    plan = downstream.plan(scale="local")
+    suite = next(suite for suite in plan.runs_of(["mini"])[0].suites if suite.name == "longbench-grasp")
+    tasks = [f"longbench_{name}" for name in ("qasper", "2wikimqa", "multi_news", "lcc")]
+    reason = suite.content["skip"]
+    assert reason.startswith("no package carries its data")
+    assert suite.protocol == "longbench-grasp@1", "not measured, so of no other size"
+    assert (suite.content["tasks"], suite.data, plan.tasks, suite.tokens) == ({}, {}, {}, 0)
+    assert suite.content["unavailable"] == dict.fromkeys(tasks, reason)
+    assert suite.content["average"] == tasks
+    told = listing(plan, ["mini"], 2, Path("nowhere"))
+    assert f"  skipped longbench-grasp: {reason}" in told and not any("not to be had" in t for t in told)
+
+
+@pytest.mark.parametrize("scale", ["smoke", "local", "full", "paper"])
+def test_longbench_is_measured_at_no_scale(downstream, scale):
+    downstream.edit(PAPER, "[zeroshot-besa]", "[longbench-grasp]")
+    downstream.edit(PAPER, "[dense, magnitude, wanda]", "[dense]")
+    assert suite_of(downstream.plan(scale=scale)).data == {}
+
+
 def test_the_average_is_over_all_its_tasks_or_none(downstream):
     averaged = suite_of(downstream.plan()).content["average"]
     assert len(averaged) == 6

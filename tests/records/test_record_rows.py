@@ -14,10 +14,10 @@ from reprune.records.progress import Progress
 from reprune.records.schema import COLUMNS, record
 
 DOCUMENTED = """run_id, papers, model, method, settings, target_kind, target_requested, ratio_achieved,
-    ratio_basis, recovery, seed, suite, protocol, task, metric, unit, variant, value, stderr, n,
-    higher_is_better, status, reason, params, nonzeros, bytes, compress_s, evaluate_s, peak_rss_mb, dtype,
-    threads, batch_size, calibration, data_source, model_hash, data_hash, code, commit, dirty, versions,
-    created"""  # the list of the architecture document
+    ratio_basis, ratio_nonembedding, recovery, seed, suite, protocol, task, metric, unit, variant,
+    value, stderr, n, higher_is_better, status, reason, params, nonzeros, bytes, compress_s, recover_s,
+    evaluate_s, peak_rss_mb, dtype, threads, batch_size, calibration, data_source, model_hash,
+    data_hash, code, commit, dirty, versions, created"""  # the list of the architecture document
 
 
 def test_a_record_has_the_documented_columns_and_nulls():

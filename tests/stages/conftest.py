@@ -22,14 +22,14 @@ class Workbench:
     """Runs stages of a plan below the working directory. Each returns the path it wrote."""
 
     def __init__(self, plan: Plan) -> None:
-        self.plan, self.jobs, self.log = plan, Jobs(plan), io.StringIO()
+        self.plan, self.jobs, self.log, self.threads = plan, Jobs(plan), io.StringIO(), 1
 
     def stage(self, name: str, params: str, inputs: dict[str, Any], outputs: dict[str, Path]) -> None:
         job = Job(
             json.loads(params),
             {k: str(v) if isinstance(v, Path) else v for k, v in inputs.items()},
             outputs,
-            1,
+            self.threads,
             self.log,
         )
         importlib.import_module(f"reprune.stages.{name}").run(job)
@@ -99,6 +99,28 @@ class Workbench:
         )
         return folder
 
+    def instructions(self, data_id: str) -> Path:
+        file = paths.INSTRUCTIONS / f"{data_id}.parquet"
+        if not file.exists():
+            params = self.jobs.instructions(data_id)
+            self.stage("fetch", params, {}, {"rows": file, "facts": file.with_suffix(".json")})
+        return file
+
+    def recover(self, run: Run) -> Path:
+        """Compresses first if there is no checkpoint to go on from."""
+        base, folder = (paths.RUNS / run_id / "checkpoint" for run_id in (run.base, run.id))
+        if not base.exists():
+            self.compress(self.plan.runs[run.base])
+        inputs = {
+            "base": base,
+            "base_facts": paths.checkpoint_facts(run.base),
+            "instructions": self.instructions(run.instructions.id),
+            "model": self.model(run.model.id),
+        }
+        outputs = {"checkpoint": folder, "facts": folder.with_suffix(".json")}
+        self.stage("recover", self.jobs.recover(run.id), inputs, outputs)
+        return folder
+
     def evaluate(self, run: Run, **changed: Any) -> Path:
         """Compresses first if there is no checkpoint; ``changed`` are parameters other than the plan's."""
         checkpoint = paths.RUNS / run.id / "checkpoint"
@@ -109,6 +131,8 @@ class Workbench:
                 self.corpus(corpus)
             for data in suite.data.values():
                 self.task(data.id)
+            for data in suite.instructions.values():
+                self.instructions(data.id)
         output = paths.RUNS / run.id / f"evaluation-{run.evaluation()}.json"
         params = json.dumps({**json.loads(self.jobs.evaluate(run.id)), **changed})
         self.stage(
@@ -136,6 +160,7 @@ class Workbench:
                 "csv": folder / "records.csv",
                 "per_item": folder / "items.parquet",
                 "layers": folder / "layers.parquet",
+                "notes": folder / "notes.json",
                 "unit": folder / "unit.json",
             },
         )

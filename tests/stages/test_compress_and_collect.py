@@ -127,3 +127,14 @@ def test_a_run_without_evaluation_is_an_error_or_a_hole_with_its_reason(bench):
         runs[2].id: "not computed yet",
         runs[3].id: "not computed yet",
     }
+
+
+def test_what_methods_noted_is_kept_by_run(bench):
+    made = bench()
+    runs = made.plan.runs_of(["mini"])
+    for run in runs:
+        made.evaluate(run)
+    told = Path("results/runs", runs[0].id, "checkpoint.json")
+    told.write_text(json.dumps({**json.loads(told.read_text()), "notes": {"chosen": [2, 1]}}))
+    folder = made.collect("mini", runs)
+    assert json.loads((folder / "notes.json").read_text()) == {runs[0].id: {"chosen": [2, 1]}}

@@ -127,6 +127,21 @@ def test_a_task_without_data_is_a_visible_hole(protocol, bench):
     assert average["reason"] == "an average over 3 tasks lacks openbookqa"
 
 
+def test_what_the_scale_skips_is_a_row_for_each_task_and_loads_no_model(
+    project, protocol, bench, monkeypatch
+):
+    project.edit(
+        "config/scales/smoke.yaml", "protocols:\n", "protocols:\n  zeroshot-mini: {skip: too hard}\n"
+    )
+    monkeypatch.setattr(bench_module, "load_model", None)
+    made = bench()
+    content = read(made.evaluate(made.run("magnitude")))
+    rows = [(r["protocol"], r["task"], r["status"], r["value"], r["reason"]) for r in content["records"]]
+    tasks = ("boolq", "openbookqa", "piqa", "average")
+    assert rows == [("zeroshot-mini@1", task, "skipped", None, "too hard") for task in tasks]
+    assert content["items"] == [] and not Path("results/inputs/tasks").exists()
+
+
 def test_a_protocol_need_not_average(protocol, bench):
     protocol("average: [piqa, boolq]\n", "")
     made = bench()
@@ -222,9 +237,9 @@ def test_another_lm_eval_measures_again(protocol, bench, calls, monkeypatch):
 
 
 def test_the_model_is_loaded_once_for_all_tasks(protocol, bench, monkeypatch):
-    loads, load = [], bench_module.Bench._load
+    loads, load = [], bench_module.load_model
     monkeypatch.setattr(
-        bench_module.Bench, "_load", lambda self, folder: loads.append(folder) or load(self, folder)
+        bench_module, "load_model", lambda folder, dtype: loads.append(folder) or load(folder, dtype)
     )
     made = bench()
     made.evaluate(made.run("magnitude"))

@@ -1,4 +1,4 @@
-# A unit's records, per-item values and layer facts in one folder.
+# A unit's records, per-item values, layer facts and notes in one folder.
 
 
 rule collect:
@@ -14,6 +14,7 @@ rule collect:
         csv=UNIT / "records.csv",
         per_item=UNIT / "items.parquet",
         layers=UNIT / "layers.parquet",
+        notes=UNIT / "notes.json",
         unit=UNIT / "unit.json",
     log:
         UNIT / "logs" / "collect.log",

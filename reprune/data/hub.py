@@ -1,0 +1,29 @@
+"""Data sets of the hub, or of a local folder that is named in place of one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reprune.data.packages import FetchError
+
+
+def hub_rows(spec: dict[str, Any], name: str | None = None) -> Any:
+    """The data set of ``spec`` (``path``, ``name``, ``data_files``, ``split``), as the hub library gives it.
+
+    ``name`` replaces the configuration's name. Raises :class:`FetchError` if it could not be read.
+    """
+    from datasets import load_dataset
+
+    try:
+        return load_dataset(
+            spec["path"],
+            name or spec.get("name"),
+            data_files=spec.get("data_files"),
+            split=spec.get("split", "train"),
+        )
+    except Exception as error:  # the hub library raises many kinds; all mean the same to a user
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FetchError(
+            f"hub data set {spec['path']} could not be read: {reason}; "
+            "name a mirror folder, or connect to the hub once"
+        ) from error

@@ -1,0 +1,147 @@
+"""Whole models in and out of folders, whatever shape a compression left them in.
+
+A model that transformers can build from its configuration alone is saved as such. Any other (low-rank
+layers, widths that differ from block to block) gets a ``reprune.json`` that says how to build it, and a
+``config.json`` that transformers refuses, since it would fill the missing weights at random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from reprune.models.folder import SINGLE, ModelFolder, ModelFolderError
+from reprune.models.parts import PARTS, put
+from reprune.models.skeleton import find_blocks, number_blocks
+from reprune.records.files import read_json, write_json
+
+STRUCTURE = "reprune.json"
+CONFIG = "config.json"
+FORMAT = 1
+REFUSED = {"model_type": "reprune", "hint": "load this folder with reprune.load"}
+
+
+def structure(folder: Path) -> dict[str, Any]:
+    """What ``reprune.json`` tells of a folder: ``parts``, ``replaced`` blocks, ``config``; empty if plain.
+
+    Raises :class:`ModelFolderError` if it was written in a format this version does not know.
+    """
+    file = folder / STRUCTURE
+    if not file.is_file():
+        return {}
+    found = read_json(file)
+    if found["format"] != FORMAT:
+        raise ModelFolderError(f"{file}: format {found['format']}, this version reads {FORMAT}")
+    return found
+
+
+def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
+    """The causal language model of a folder, regular or not, frozen and in evaluation mode."""
+    from transformers import AutoModelForCausalLM
+
+    told = structure(folder)
+    if "config" in told:
+        model = _irregular(folder, told, dtype)
+    else:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=False)
+    return model.eval().requires_grad_(False)
+
+
+def _irregular(folder: Path, told: dict[str, Any], dtype: torch.dtype) -> Any:
+    from transformers import AutoConfig
+    from transformers.initialization import no_init_weights
+
+    with no_init_weights():
+        model = _empty(AutoConfig.for_model(**told["config"]), dtype)
+        model.tie_weights()
+        for part in told["parts"]:
+            put(model, part["at"], PARTS[part["kind"]].rebuild(part["spec"], model.get_submodule(part["at"])))
+    files = ModelFolder(folder)
+    assign(model, files.read(sorted(files.files), dtype))
+    model.tie_weights()
+    number_blocks(model)
+    return model
+
+
+def _empty(config: Any, dtype: torch.dtype = torch.float32) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_config(config, dtype=dtype)
+
+
+def assign(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    """Give every parameter its tensor, whatever its shape; parameters tied to others need none.
+
+    Raises :class:`ModelFolderError` if a tensor has no place or a parameter no tensor.
+    """
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    tied = set(parameters) - set(dict(model.named_parameters()))
+    wrong = sorted(set(parameters) - tied ^ set(tensors) - tied)
+    if wrong:
+        raise ModelFolderError(f"tensors do not fit the structure: {', '.join(wrong[:5])}")
+    for name, tensor in tensors.items():
+        owner, _, attribute = name.rpartition(".")
+        module = model.get_submodule(owner)
+        module._parameters[attribute] = nn.Parameter(tensor, requires_grad=False)
+        if attribute == "weight":
+            note_shape(module)
+
+
+def note_shape(module: nn.Module) -> None:
+    """Let a linear layer or an embedding tell the shape that its weight has."""
+    if isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, nn.Embedding):
+        module.num_embeddings, module.embedding_dim = module.weight.shape
+
+
+def save_model(
+    model: Any, source: ModelFolder, target: Path, dtype: torch.dtype, replaced: Iterable[int] = ()
+) -> None:
+    """Write ``model`` into the folder ``target`` (which must exist), with the tokenizer of ``source``.
+
+    ``replaced`` are the blocks, by their index in ``model``, whose parameters recovery may train.
+    """
+    tied = set(dict(model.named_parameters(remove_duplicate=False))) - set(dict(model.named_parameters()))
+    tensors = {
+        name: tensor.detach().to(dtype).contiguous()
+        for name, tensor in model.named_parameters(remove_duplicate=False)
+        if name not in tied
+    }
+    save_file(tensors, target / SINGLE, metadata={"format": "pt"})
+    source.link_companions(target, without=(CONFIG, STRUCTURE))
+    _save_structure(model, target, dtype, sorted(replaced))
+
+
+def _save_structure(model: Any, target: Path, dtype: torch.dtype, replaced: list[int]) -> None:
+    model.config.dtype = dtype
+    parts = [
+        {"at": name, "kind": module.kind, "spec": module.spec()}
+        for name, module in model.named_modules()
+        if type(module) in PARTS.values()
+    ]
+    prefix, _ = find_blocks(model)
+    told = {"format": FORMAT, "parts": parts, "replaced": [f"{prefix}.{index}" for index in replaced]}
+    if parts or not _regular(model):
+        told["config"] = model.config.to_dict()
+        write_json(target / CONFIG, REFUSED)
+    else:
+        model.config.save_pretrained(target)
+    if "config" in told or replaced:
+        write_json(target / STRUCTURE, told)
+
+
+def _regular(model: Any) -> bool:
+    """Whether the configuration alone gives a model of these shapes."""
+    with torch.device("meta"):
+        plain = _empty(model.config)
+    return _shapes(plain) == _shapes(model)
+
+
+def _shapes(model: nn.Module) -> dict[str, torch.Size]:
+    return {name: parameter.shape for name, parameter in model.named_parameters()}

@@ -1,0 +1,71 @@
+"""Recovery: how a compressed model is trained again, as users write it in a paper and a scale."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from reprune.method import Target, Unsupported, setting
+
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+ADAPTERS = ("rank", "alpha", "dropout", "targets", "trainable_share")
+"""What only low-rank adapters have."""
+
+
+def held_out(wanted: int, rows: int) -> int:
+    """How many of ``rows`` rows are kept from training: ``wanted``, but at most a tenth."""
+    return min(wanted, max(1, rows // 10))
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """Training after compression: the defaults are those of GRASP's official code.
+
+    ``replaced`` is GRASP's compensation (``alpaca_grasp.py``): all parameters of the blocks that the
+    compression replaced are trained, nothing else. ``lora`` trains low-rank adapters, which are merged
+    afterwards (``baseline/run_lora.py``).
+    """
+
+    kind: str = setting("lora", "what is trained", choices=("lora", "replaced"))
+    data: str = setting("alpaca-cleaned", "instruction data of config/data.yaml")
+    rows: int | None = setting(None, "rows to train on at most; null for all", minimum=1)
+    validation: int = setting(2000, "rows to measure the loss on, at most a tenth of the data", minimum=1)
+    length: int = setting(256, "tokens of an example at most, prompt and answer", minimum=8)
+    epochs: int = setting(1, "times each row is seen", minimum=1)
+    batch_size: int = setting(32, "examples of one optimiser step", minimum=1)
+    learning_rate: float = setting(3e-4, "highest learning rate of AdamW", minimum=0)
+    warmup: float = setting(100.0, "steps of rising learning rate; below 1, their share of all", minimum=0)
+    weight_decay: float = setting(0.0, "weight decay of AdamW", minimum=0)
+    rank: int = setting(128, "rank of the adapters", minimum=1)
+    alpha: float = setting(16.0, "scale of the adapters: alpha / rank", minimum=0)
+    dropout: float = setting(0.05, "dropout before the adapters", minimum=0, maximum=1)
+    targets: tuple[str, ...] = setting(PROJECTIONS, "layers that get adapters", choices=PROJECTIONS)
+    trainable_share: float | None = setting(
+        None, "choose the rank that trains this share of the dense model's parameters", minimum=0, maximum=1
+    )
+    train_on_inputs: bool = setting(False, "whether the prompt's tokens count in the loss")
+
+    @classmethod
+    def of(cls, settings: dict[str, Any]) -> Recovery:
+        """From a job's parameters, in which JSON has made a list of a tuple."""
+        return cls(**{**settings, "targets": tuple(settings["targets"])})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that this kind of recovery has."""
+        given = dataclasses.asdict(self)
+        return given if self.kind == "lora" else {k: v for k, v in given.items() if k not in ADAPTERS}
+
+    def split(self, rows: int) -> tuple[int, int]:
+        """On how many of ``rows`` rows a recovery trains, and how many others are kept for validation."""
+        validation = held_out(self.validation, rows)
+        return min(self.rows or rows, rows - validation), validation
+
+    def supports(self, target: Target) -> Unsupported | None:
+        """None if a model compressed to ``target`` can be recovered this way, else the reason."""
+        if target.kind in ("unstructured", "n:m"):
+            return Unsupported("a mask would be lost: training fills the zeros again")
+        if target.kind == "none" and self.kind == "replaced":
+            return Unsupported("nothing is replaced in the dense model", "recovery of kind lora")
+        return None
