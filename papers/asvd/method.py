@@ -95,10 +95,11 @@ class ASVD(StructuralMethod):
         shares = tried_shares(options.sensitivity_ratios)
         ranks = {name: [rank_at(*shape, share) for share in shares] for name, shape in shapes.items()}
         windows = first_tokens(subject.windows, options.sensitivity_tokens)
+        scales = self.scales(subject)  # before the clock of what needs them starts
         scaling = f"{options.statistic}-{options.alpha}-{options.floor}"
         losses = subject.remember(
             f"sensitivity-{scaling}-{len(shares)}-{windows.numel()}",
-            lambda: sensitivity.sensitivities(subject, self.scales(subject), ranks, windows),
+            lambda: sensitivity.sensitivities(subject, scales, ranks, windows),
         )
         return ranks, {name: found.nan_to_num(math.inf).tolist() for name, found in losses.items()}
 

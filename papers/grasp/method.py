@@ -25,6 +25,7 @@ parts = LazyModule("reprune.models.parts")
 similarity = LazyModule("reprune.calibration.similarity")
 
 USUAL_RETAIN = 0.1  # the share of a replaced layer's weights that the paper keeps
+LEAST_RETAIN = 0.02  # below, narrow matrices have a rank of less than one left
 SHIFTS = {"standard": 1, "double": 2}
 FROM_GRADIENTS = ("taylor", "gradient", "taylor_uv_abs")
 
@@ -77,13 +78,20 @@ class Grasp(StructuralMethod):
 
     @classmethod
     def supports(cls, facts: ModelFacts, target: Target, settings: Settings) -> Unsupported | None:
-        most = (facts.parameters - facts.embedding_parameters) / facts.parameters
-        if target.structural and target.sparsity >= 0.98 * most:
+        blocks = min(settings.layers or facts.layers, facts.layers - (settings.retain == 0))
+        if settings.layers and settings.layers > blocks:
+            return Unsupported(f"at most {blocks} of {facts.layers} layers can go", f"layers {blocks}")
+        kept = settings.retain if settings.retain is not None else LEAST_RETAIN
+        most = blocks * facts.block_parameters * (1 - kept) / facts.parameters
+        if (
+            target.structural
+            and target.sparsity > most
+            and not (settings.layers and settings.retain is not None)
+        ):
             return Unsupported(
-                f"all layers together are {most:.1%} of the parameters", f"{0.9 * most:.0%} of parameters"
+                f"{blocks} layers with {kept:.0%} kept are {most:.1%} of the parameters",
+                f"{int(100 * most)}% of parameters",
             )
-        if settings.layers and settings.layers > facts.layers:
-            return Unsupported(f"the model has {facts.layers} layers", f"layers {facts.layers}")
         if settings.retain == 0 and settings.selection == "iterative":
             return Unsupported("with retain 0 the layers are deleted together", "selection one_shot")
         return super().supports(facts, target, settings)

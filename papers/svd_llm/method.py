@@ -87,7 +87,7 @@ def lower_root(gram: torch.Tensor) -> torch.Tensor:
     """
     gram = gram.double()
     lower, failed = torch.linalg.cholesky_ex(gram)
-    shift = float(SHIFT - torch.linalg.eigvalsh(gram)[0]) if failed else 0.0
+    shift = max(SHIFT, float(SHIFT - torch.linalg.eigvalsh(gram)[0])) if failed else 0.0
     while failed:
         lower, failed = torch.linalg.cholesky_ex(gram + shift * torch.eye(len(gram), dtype=gram.dtype))
         shift *= 10

@@ -50,6 +50,7 @@ class Subject:
     notes: dict[str, Any] = field(default_factory=dict)
     replaced: set[int] = field(default_factory=set)
     shared_seconds: float = 0.0
+    _known: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
 
     @property
     def prefix(self) -> str:
@@ -87,9 +88,12 @@ class Subject:
     def remember(self, name: str, make: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         """Statistics of the dense model, made once for all runs of one method, model and calibration.
 
+        Asked again, this run gets the same tensors, and they cost it nothing more.
         A run that asks while another is making them waits. ``make`` must not depend on settings or target
         other than by ``name``.
         """
+        if name in self._known:
+            return self._known[name]
         start = time.monotonic()
 
         def write(place: Path) -> None:
@@ -98,7 +102,8 @@ class Subject:
 
         folder = self.store.made({**self.key, "kind": "statistics", "name": name}, write)
         self.shared_seconds += read_json(folder / COST)["seconds"] - (time.monotonic() - start)
-        return load_file(folder / STATISTICS)
+        self._known[name] = load_file(folder / STATISTICS)
+        return self._known[name]
 
     def stream(self, path: str = "compressed") -> Iterator[Block]:
         """The blocks in turn with their inputs; what the caller makes of a block is in the model at once.

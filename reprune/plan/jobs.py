@@ -3,62 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from reprune.plan import paths
-from reprune.plan.fingerprint import ROOT, fingerprint
+from reprune.plan.code import checkpoint_code, fetch_code, method_code, stage_code, suite_code
+from reprune.plan.fingerprint import ROOT
 from reprune.plan.grid import Row, Run
 from reprune.plan.identity import canonical
 from reprune.plan.inputs import Corpus, file_hash
 from reprune.plan.plan import Plan
 from reprune.plan.problems import display_path
 from reprune.plan.protocols import Suite, joined
-
-FETCH_MODULES = {
-    "corpus": ("reprune.data.corpora",),
-    "task": ("reprune.data.tasks",),
-    "instructions": ("reprune.data.instructions",),
-    "model": ("reprune.models.sources", "reprune.models.folder"),
-}
-SUITE_MODULES = {
-    "perplexity": ("reprune.evaluation.perplexity", "reprune.evaluation.text"),
-    "block_error": ("reprune.evaluation.block_error", "reprune.evaluation.text"),
-    "downstream": ("reprune.evaluation.downstream", "reprune.evaluation.engine"),
-    "efficiency": ("reprune.evaluation.efficiency",),
-    "response": ("reprune.evaluation.response", "reprune.data.instructions"),
-}
-
-
-@cache
-def stage_code(stage: str) -> str:
-    """Fingerprint of a stage and all it imports; not of the methods, which are found at run time."""
-    return fingerprint(f"reprune.stages.{stage}")
-
-
-@cache
-def fetch_code(what: str) -> str:
-    """Fingerprint of what one kind of input is made by, so that a new reader does not fetch models again."""
-    return fingerprint(*FETCH_MODULES[what])
-
-
-@cache
-def suite_code(suite: str) -> str:
-    """Fingerprint of what one suite's measurement runs, so that another suite's change does not repeat it."""
-    return fingerprint(*SUITE_MODULES[suite])
-
-
-@cache
-def method_code(file: Path) -> str:
-    """Fingerprint of the compress stage together with one method file and all they import."""
-    return fingerprint("reprune.stages.compress", files=(file,))
-
-
-def checkpoint_code(run: Run) -> str:
-    """Fingerprint of what makes a run's checkpoint: its method, and the recovery if it has one."""
-    made = method_code(run.method.file)
-    return f"{made}+{stage_code('recover')}" if run.recovery else made
 
 
 class Jobs:

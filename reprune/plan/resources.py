@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from reprune.method import ModelFacts, StructuralMethod
 from reprune.plan.estimate import ASSUMED_FLOPS, JOB_START_S, compress_flops, evaluate_flops, recover_flops
 from reprune.plan.grid import Run
 
 BASE_MB = 900  # torch and transformers imported
 FLOAT = 4
 TRAINED_AT_ONCE = 256  # tokens of one forward pass in training
+DIFFERENTIATED_AT_ONCE = 512  # tokens of one forward pass whose gradients are only looked at
 KEPT = 10  # vectors of hidden size that a decoder block keeps of a token for its backward pass
 
 
 def compress_resources(run: Run) -> dict[str, int]:
-    """``mem_mb`` and ``runtime`` (minutes) of a compression: one block, embeddings, activations."""
+    """``mem_mb`` and ``runtime`` (minutes) of a compression.
+
+    A structural method holds the model, the gradients of its weights and what a backward pass needs; any
+    other one block, the embeddings and the activations.
+    """
     facts = run.model.facts
+    if issubclass(run.method.cls, StructuralMethod):
+        mem = BASE_MB + (2 * facts.parameters + _kept(facts, DIFFERENTIATED_AT_ONCE)) * FLOAT / 1e6
+        return {"mem_mb": int(mem), "runtime": _minutes(compress_flops(run))}
     block = facts.parameters / facts.layers * FLOAT
     embeddings = facts.vocab_size * facts.hidden_size * FLOAT * 2
     tokens = run.calibration.tokens if run.calibration else 0
@@ -29,9 +38,8 @@ def recover_resources(run: Run) -> dict[str, int]:
     needs of every layer; and the logits with their gradients.
     """
     facts = run.model.facts
-    tokens = max(TRAINED_AT_ONCE, run.recovery.length)
-    kept = tokens * facts.layers * (KEPT * facts.hidden_size + 4 * facts.intermediate_size)
-    mem = BASE_MB + (4 * facts.parameters + kept + 3 * tokens * facts.vocab_size) * FLOAT / 1e6
+    kept = _kept(facts, max(TRAINED_AT_ONCE, run.recovery.length))
+    mem = BASE_MB + (4 * facts.parameters + kept) * FLOAT / 1e6
     return {"mem_mb": int(mem), "runtime": _minutes(recover_flops(run))}
 
 
@@ -46,6 +54,12 @@ def evaluate_resources(run: Run) -> dict[str, int]:
     window = max((suite.longest for suite in run.suites), default=1)
     mem = BASE_MB + (2 * facts.parameters * FLOAT + 4 * window * facts.vocab_size * FLOAT) / 1e6
     return {"mem_mb": int(mem), "runtime": _minutes(evaluate_flops(run))}
+
+
+def _kept(facts: ModelFacts, tokens: int) -> int:
+    """Numbers held for a backward pass over some tokens: every layer's, and the logits with gradients."""
+    layer = KEPT * facts.hidden_size + 4 * facts.intermediate_size
+    return tokens * (facts.layers * layer + 3 * facts.vocab_size)
 
 
 def _minutes(flops: float) -> int:

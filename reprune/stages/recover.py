@@ -36,7 +36,7 @@ def run(job: Job) -> None:
         settings,
         replaced,
         spec["dense"]["parameters"],
-        stream_seed("recover", spec["run"]),
+        stream_seed("recover", spec["data"], spec["seed"]),  # the same order for all rows of a table
         Progress(spec["label"], "examples", job.log),
     )
     seconds = time.monotonic() - start

@@ -220,4 +220,10 @@ def test_too_large_a_target_is_refused_with_the_nearest():
 
     facts = ModelFacts("llama", 3, 64, 176, 4, 4, 16, 258, False, 184_000)
     answer = Grasp.supports(facts, Target.parameters(0.9, "low_rank"), Settings())
-    assert answer is not None and answer.nearest == "74% of parameters"
+    assert answer is not None and answer.nearest == "80% of parameters"
+    deleted = Grasp.supports(facts, Target.parameters(0.9, "low_rank"), Settings(retain=0.0))
+    assert deleted is not None and deleted.nearest == "54% of parameters"
+    some = Grasp.supports(facts, Target.parameters(0.5, "low_rank"), Settings(layers=1))
+    assert some is not None and some.nearest == "26% of parameters"
+    every = Grasp.supports(facts, Target.parameters(0.2, "low_rank"), Settings(layers=3, retain=0.0))
+    assert every is not None and every.nearest == "layers 2"

@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
+from reprune.plan import code as prints_of
 from reprune.plan import fingerprint as module
-from reprune.plan import jobs
 from reprune.plan.fingerprint import fingerprint
 
 VIEWS = ("tabulate", "plot", "check_claims", "report")
@@ -36,8 +36,8 @@ def code(root, tmp_path, monkeypatch):
         def prints():
             stages = [file.stem for file in (tmp_path / "reprune" / "stages").glob("[a-z]*.py")]
             methods = sorted((tmp_path / "papers").glob("*/method.py"))
-            return {stage: jobs.stage_code.__wrapped__(stage) for stage in stages if stage != "job"} | {
-                f"method {file.parent.name}": jobs.method_code.__wrapped__(file) for file in methods
+            return {stage: prints_of.stage_code.__wrapped__(stage) for stage in stages if stage != "job"} | {
+                f"method {file.parent.name}": prints_of.method_code.__wrapped__(file) for file in methods
             }
 
         def changed(self, before):
@@ -103,7 +103,18 @@ def test_the_analysis_leaves_all_that_is_computed(code):
 
 def test_the_plan_leaves_all_that_is_computed_apart_from_the_few_modules_stages_use(code):
     before = code.prints()
-    for file in ("plan", "grid", "jobs", "listing", "estimate", "settings", "source", "protocols", "inputs"):
+    for file in (
+        "plan",
+        "grid",
+        "jobs",
+        "code",
+        "listing",
+        "estimate",
+        "settings",
+        "source",
+        "protocols",
+        "inputs",
+    ):
         code.append(f"reprune/plan/{file}.py", "\nEXTRA = 1\n")
     assert code.changed(before) == set()
 
