@@ -158,10 +158,11 @@ def _details(unit: Unit, row: Row, records: pd.DataFrame) -> dict[str, str]:
 
 
 def _status(records: pd.DataFrame) -> str:
+    """What became of a run: a task that was left out on purpose does not make it a skipped one."""
     if records.empty:
         return "missing"
-    bad = records.status[records.status != "ok"]
-    return str(bad.iloc[0]) if len(bad) else "ok"
+    bad = records.status[~records.status.isin(["ok", "skipped"])]
+    return str(bad.iloc[0]) if len(bad) else "ok" if (records.status == "ok").any() else "skipped"
 
 
 def _distinct(column: pd.Series) -> str:
