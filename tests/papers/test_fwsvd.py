@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
@@ -78,7 +80,8 @@ def test_the_fisher_information_is_the_mean_over_windows_of_squared_gradients(su
 
 def test_one_gradient_pass_serves_all_ratios_of_a_sweep(subject_of, monkeypatch):
     calls = []
-    monkeypatch.setattr("papers.fwsvd.method.measured", lambda subject: calls.append(1) or measured(subject))
+    method = sys.modules[FWSVD.__module__]
+    monkeypatch.setattr(method, "measured", lambda subject: calls.append(1) or measured(subject))
     for share in (0.2, 0.4):
         FWSVD(Settings(), Target.parameters(share, "low_rank")).compress(subject_of("tiny-llama"))
     assert calls == [1]
