@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 gradients = LazyModule("reprune.calibration.gradients")
 layers = LazyModule("reprune.surgery.layers")
 low_rank = LazyModule("reprune.surgery.low_rank")
-parts = LazyModule("reprune.models.parts")
 similarity = LazyModule("reprune.calibration.similarity")
 
 USUAL_RETAIN = 0.1  # the share of a replaced layer's weights that the paper keeps
@@ -108,15 +107,16 @@ class Grasp(StructuralMethod):
             len(subject.blocks),
             self.settings,
         )
-        subject.notes |= {"chosen": [], "spectrum": [], "removed_per_matrix": self.removed}
+        chosen: list[int] = []
+        subject.notes |= {"chosen": chosen, "spectrum": [], "removed_per_matrix": self.removed}
         for index in self.redundant(count):
-            subject.notes["chosen"].append(index)
+            chosen.append(index)
             if self.removed < 1:
                 self.replace(index)
         if self.removed < 1:
-            subject.replaced |= set(subject.notes["chosen"])
+            subject.replaced |= set(chosen)
         else:
-            layers.drop_blocks(subject.model, subject.notes["chosen"])
+            layers.drop_blocks(subject.model, chosen)
 
     def redundant(self, count: int) -> Iterator[int]:
         """The blocks to replace, each asked for once the one before it is replaced."""
@@ -168,21 +168,14 @@ class Grasp(StructuralMethod):
         }
 
     def factor(self, name: str, index: int, place: str, slopes: torch.Tensor | None) -> None:
-        linear = self.subject.linears()[name]
-        u, s, vt = low_rank.svd(linear.weight)
+        weight = self.subject.model.get_submodule(name).weight
+        u, s, vt = low_rank.svd(weight)
         scores = group_scores(self.settings.score, s, slopes, self.subject.generator)
-        rank = low_rank.rank_for(*linear.weight.shape, self.removed)
+        rank = low_rank.rank_for(*weight.shape, self.removed)
         kept = scores.topk(rank).indices.sort().values
-        parts.put(
-            self.subject.model,
-            name,
-            low_rank.factorise(linear, *low_rank.balanced(u[:, kept], s[kept], vt[kept])),
-        )
-        self.subject.report.setdefault(index, {})[place] = {
-            "rank": rank,
-            "overlap": overlap_with_largest(kept),
-            "spearman": spearman(s, scores),
-        }
+        self.subject.factor(name, *low_rank.balanced(u[:, kept], s[kept], vt[kept]))
+        told = {"overlap": overlap_with_largest(kept), "spearman": spearman(s, scores)}
+        self.subject.report[index][place] |= told
         spectrum = {"block": index, "layer": place, "size": len(s), "kept": kept.tolist()}
         self.subject.notes["spectrum"].append(spectrum)
 

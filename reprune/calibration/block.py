@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from reprune.calibration.statistics import InputStatistic, collect_statistics
+from reprune.models.skeleton import hidden_state
 
 
 @dataclass
@@ -36,8 +37,7 @@ class Block:
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """The block's output for a batch of inputs, both (batch, length, hidden size)."""
-        output = self.module(inputs, **self.arguments)
-        return output[0] if isinstance(output, tuple) else output
+        return hidden_state(self.module(inputs, **self.arguments))
 
     def batches(self, inputs: torch.Tensor) -> Iterator[torch.Tensor]:
         """``inputs`` in their order, ``batch_size`` windows at a time."""

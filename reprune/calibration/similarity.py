@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from reprune.calibration.subject import Subject
+from reprune.models.skeleton import hidden_state
 
 NO_DIRECTION = 0.5  # a cosine that is not a number counts as this (official codes of GRASP and ShortGPT)
 
@@ -59,7 +60,7 @@ def hidden_states(subject: Subject, batch: torch.Tensor, last: str = "pre_norm")
         block.register_forward_pre_hook(lambda _, args: states.append(args[0])) for block in subject.blocks
     ]
     hooks.append(
-        subject.blocks[-1].register_forward_hook(lambda _, args, output: states.append(first(output)))
+        subject.blocks[-1].register_forward_hook(lambda _, args, output: states.append(hidden_state(output)))
     )
     try:
         final = subject.model.get_decoder()(input_ids=batch, use_cache=False).last_hidden_state
@@ -67,8 +68,3 @@ def hidden_states(subject: Subject, batch: torch.Tensor, last: str = "pre_norm")
         for hook in hooks:
             hook.remove()
     return states if last == "pre_norm" else [*states[:-1], final]
-
-
-def first(output: torch.Tensor | tuple) -> torch.Tensor:
-    """The hidden state in what a block returns."""
-    return output[0] if isinstance(output, tuple) else output

@@ -15,16 +15,12 @@ from torch import nn
 from reprune.calibration.block import Block
 from reprune.method import ModelFacts
 from reprune.models.parts import put
-from reprune.models.skeleton import find_blocks, linear_layers
+from reprune.models.skeleton import find_blocks, first_inputs, linear_layers
 from reprune.records.files import read_json, write_json
 from reprune.records.store import Store
 from reprune.surgery.low_rank import factorise
 
 STATISTICS, COST = "statistics.safetensors", "cost.json"
-
-
-class _FirstBlockReached(Exception):
-    """Ends a forward pass that is run only for the inputs of the first block."""
 
 
 @dataclass
@@ -73,9 +69,10 @@ class Subject:
 
     def linears(self) -> dict[str, nn.Linear]:
         """Every linear layer of every block by its full name, blocks in order."""
+        prefix, blocks = find_blocks(self.model)
         return {
-            f"{self.prefix}.{index}.{name}": layer
-            for index, block in enumerate(self.blocks)
+            f"{prefix}.{index}.{name}": layer
+            for index, block in enumerate(blocks)
             for name, layer in linear_layers(block).items()
         }
 
@@ -136,37 +133,9 @@ class Subject:
             report=self.report.setdefault(index, {}),
         )
 
-    @torch.no_grad()
     def first_inputs(self) -> tuple[torch.Tensor, list[dict[str, Any]]]:
-        """Inputs of the first block, (windows, length, hidden size), and each block's keyword arguments."""
-        arguments: list[dict[str, Any]] = [{} for _ in self.blocks]
-        inputs: list[torch.Tensor] = []
+        """Inputs of the first block, and each block's keyword arguments.
 
-        def note(index: int) -> Callable:
-            def hook(_module: nn.Module, _args: tuple, kwargs: dict[str, Any]) -> None:
-                arguments[index] = kwargs
-
-            return hook
-
-        def stop(_module: nn.Module, args: tuple) -> None:
-            inputs.append(args[0])
-            raise _FirstBlockReached
-
-        hooks = [
-            block.register_forward_pre_hook(note(i), with_kwargs=True) for i, block in enumerate(self.blocks)
-        ]
-        self._run(self.windows[:1], hooks)
-        hook = self.blocks[0].register_forward_pre_hook(stop)
-        for batch in self.batches():
-            self._run(batch, [])
-        hook.remove()
-        return torch.cat(inputs), arguments
-
-    def _run(self, tokens: torch.Tensor, hooks: list) -> None:
-        try:
-            self.model.get_decoder()(input_ids=tokens, use_cache=False)
-        except _FirstBlockReached:
-            return
-        finally:
-            for hook in hooks:
-                hook.remove()
+        See :func:`reprune.models.skeleton.first_inputs`.
+        """
+        return first_inputs(self.model, list(self.blocks), self.windows, self.batch_size)

@@ -25,12 +25,12 @@ def block_errors(
 
 
 def _block_outputs(model: Any, tokens: torch.Tensor) -> list[torch.Tensor]:
-    from reprune.models.skeleton import find_blocks
+    from reprune.models.skeleton import find_blocks, hidden_state
 
     outputs: list[torch.Tensor] = []
 
     def keep(_module: Any, _inputs: Any, output: Any) -> None:
-        outputs.append((output[0] if isinstance(output, tuple) else output).float())
+        outputs.append(hidden_state(output).float())
 
     hooks = [block.register_forward_hook(keep) for block in find_blocks(model)[1]]
     try:

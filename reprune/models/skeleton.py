@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from reprune.models.folder import ModelFolder
+from reprune.models.parts import put
 
 
 class NoDecoderBlocks(Exception):
@@ -93,35 +95,11 @@ class Skeleton:
         block.load_state_dict({name[start:]: t.float() for name, t in tensors.items()}, assign=True)
         return block.eval().requires_grad_(False)
 
-    @torch.no_grad()
     def first_inputs(self, windows: torch.Tensor, batch: int) -> tuple[torch.Tensor, list[dict[str, Any]]]:
-        """Inputs of block 0, (windows, length, hidden size), and each block's keyword arguments.
-
-        The arguments are those of a batch of one window; they hold for any batch of unpadded windows of
-        that length, which broadcasting serves.
-        """
+        """Inputs of block 0, and each block's keyword arguments; see :func:`first_inputs`."""
         shell = self._shell()
-        calls: list[tuple[torch.Tensor, dict]] = []
-        _, blocks = find_blocks(shell)
-        blocks_parent, name = _parent(shell, self.prefix)
-        setattr(
-            blocks_parent,
-            name,
-            nn.ModuleList(
-                _Recorder(block, calls, i == len(self._blocks) - 1) for i, block in enumerate(self._blocks)
-            ),
-        )
         shell.config.num_hidden_layers = len(self._blocks)
-        hidden = torch.cat([self._run(shell, part, calls)[0][0] for part in windows.split(batch)])
-        arguments = [kwargs for _, kwargs in self._run(shell, windows[:1], calls)]
-        return hidden, arguments
-
-    @staticmethod
-    def _run(shell: nn.Module, tokens: torch.Tensor, calls: list) -> list[tuple[torch.Tensor, dict]]:
-        calls.clear()
-        with contextlib.suppress(_Captured):  # raised by the last recorder: all is known by then
-            shell(input_ids=tokens, use_cache=False)
-        return list(calls)
+        return first_inputs(shell, self._blocks, windows, batch)
 
     def _shell(self) -> nn.Module:
         from transformers import AutoModelForCausalLM
@@ -135,6 +113,39 @@ class Skeleton:
         wanted = [name for name in self.rest_names() if name not in output]
         shell.load_state_dict(self.folder.read(wanted, torch.float32), strict=False)
         return shell
+
+
+@torch.no_grad()
+def first_inputs(
+    model: nn.Module, blocks: Sequence[nn.Module], windows: torch.Tensor, batch: int
+) -> tuple[torch.Tensor, list[dict[str, Any]]]:
+    """Inputs of block 0, (windows, length, hidden size), and the keyword arguments of each of ``blocks``.
+
+    The model runs with recorders in the place of its blocks, so none is computed. The arguments are those of
+    a batch of one window; they hold for any batch of unpadded windows of that length, which broadcasting
+    serves.
+    """
+    calls: list[tuple[torch.Tensor, dict]] = []
+    prefix, own = find_blocks(model)
+    recorders = [_Recorder(block, calls, i + 1 == len(blocks)) for i, block in enumerate(blocks)]
+    put(model, prefix, nn.ModuleList(recorders))
+    try:
+        hidden = torch.cat([_recorded(model, part, calls)[0][0] for part in windows.split(batch)])
+        return hidden, [kwargs for _, kwargs in _recorded(model, windows[:1], calls)]
+    finally:
+        put(model, prefix, own)
+
+
+def _recorded(model: nn.Module, tokens: torch.Tensor, calls: list) -> list[tuple[torch.Tensor, dict]]:
+    calls.clear()
+    with contextlib.suppress(_Captured):  # raised by the last recorder: all is known by then
+        model(input_ids=tokens, use_cache=False)
+    return list(calls)
+
+
+def hidden_state(output: torch.Tensor | tuple) -> torch.Tensor:
+    """The hidden state in what a decoder block returns."""
+    return output[0] if isinstance(output, tuple) else output
 
 
 def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
@@ -184,8 +195,3 @@ def embedding_parameters(model: Any) -> int:
     """The weights of a whole model's token embedding and output head, once if they are tied."""
     parts = (model.get_input_embeddings(), model.get_output_embeddings())
     return sum(weight.numel() for weight in {part.weight for part in parts if part is not None})
-
-
-def _parent(model: nn.Module, path: str) -> tuple[nn.Module, str]:
-    head, _, tail = path.rpartition(".")
-    return model.get_submodule(head), tail
