@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from reprune.calibration.block import Block
     from reprune.calibration.subject import Subject
     from reprune.calibration.walk import Walk
+    from reprune.models.counts import Shape
 
 STRUCTURAL = ("layer", "width", "low_rank", "mixed")
 """Target kinds that take parameters out of the model: layers, dimensions, ranks, or several of these."""
@@ -248,6 +249,14 @@ class StructuralMethod(Method):
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("layer",)
+
+    @classmethod
+    def shape(cls, facts: ModelFacts, target: Target, settings: Any) -> Shape | None:
+        """What is left of a model, told from its configuration alone; None if that does not tell it.
+
+        Tables of counts are made of it, without weights. Asked only for what :meth:`supports` accepts.
+        """
+        return None
 
     def compress(self, subject: Subject) -> None:
         """Change ``subject.model`` in place."""

@@ -7,7 +7,6 @@ Wang et al., "SVD-LLM: Truncation-aware Singular Value Decomposition for Large L
 from __future__ import annotations
 
 import functools
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -54,13 +53,30 @@ class SvdLlm(StructuralMethod):
 
     def factor(self, subject: Subject, ranks: dict[str, int]) -> None:
         """Put factors of these ranks in the place of linear layers, by name."""
-        sequential = self.settings.update == "sequential"
-        current = subject.stream("compressed") if sequential else itertools.repeat(None)
-        for dense, compressed in zip(subject.stream("dense"), current, strict=False):
+        if self.settings.update == "sequential":
+            return self.factor_in_turn(subject, ranks)
+        known = subject.remember("whitened", lambda: whitened(subject)) if ranks else {}
+        for name, rank in ranks.items():
+            subject.factor(name, known[f"{name}.up"][:, :rank], known[f"{name}.down"][:rank])
+
+    def factor_in_turn(self, subject: Subject, ranks: dict[str, int]) -> None:
+        """The same, each block refitted to what comes out of those before it."""
+        for dense, compressed in zip(subject.stream("dense"), subject.stream("compressed"), strict=False):
             place = f"{subject.prefix}.{dense.index}."
             wanted = {name: ranks[place + name] for name in dense.linears if place + name in ranks}
             for name, (up, down) in block_factors(dense, compressed, wanted).items():
                 subject.factor(place + name, up, down)
+
+
+def whitened(subject: Subject) -> dict[str, torch.Tensor]:
+    """``up`` and ``down`` of every linear layer with all singular groups: a sweep takes the first of them."""
+    found = {}
+    for block in subject.stream("dense"):
+        full = {name: min(layer.weight.shape) for name, layer in block.linears.items()}
+        for name, (up, down) in block_factors(block, None, full).items():
+            layer = f"{subject.prefix}.{block.index}.{name}"
+            found |= {f"{layer}.up": up.float().contiguous(), f"{layer}.down": down.float().contiguous()}
+    return found
 
 
 def block_factors(

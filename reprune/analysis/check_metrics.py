@@ -15,6 +15,7 @@ from reprune.analysis.evidence import (
     over_tasks,
 )
 from reprune.analysis.names import metric_noun
+from reprune.analysis.samples import Undecided
 from reprune.analysis.unit import Unit
 
 Check = dict[str, Any]
@@ -39,6 +40,22 @@ def less(unit: Unit, check: Check) -> list[Part]:
 def greater(unit: Unit, check: Check) -> list[Part]:
     """``left`` has the higher metric than ``right``, on every task."""
     return _differing(unit, check, check["right"], check["left"])
+
+
+def times(unit: Unit, check: Check) -> list[Part]:
+    """``left`` has more than ``at_least`` times the perplexity of ``right``, on every task."""
+    if check["metric"] != "perplexity":
+        raise Undecided(f"so many times is asked of perplexity, not of {check['metric']}")
+    parts = []
+    for rows in matched_rows(unit, check, [check["left"], check["right"]]):
+        question = Question(
+            f"perplexity of {rows[0].label} over {rows[1].label}",
+            lambda m: np.exp(m[:, 0, 0] - m[:, 1, 0]),
+            check["at_least"],
+            unit="×",
+        )
+        parts += over_tasks(unit, check, rows, question)
+    return parts
 
 
 def not_less(unit: Unit, check: Check) -> list[Part]:

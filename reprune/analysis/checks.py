@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from reprune.analysis.check_facts import chosen_in, cost_order, layer_fact, near_target, spread
-from reprune.analysis.check_metrics import Check, closer, gain_ratio, greater, less, not_less, within
+from reprune.analysis.check_groups import mean_greater, not_best, not_worst
+from reprune.analysis.check_metrics import Check, closer, gain_ratio, greater, less, not_less, times, within
 from reprune.analysis.check_speed import faster
 from reprune.analysis.check_trends import depth_less, increasing, rises_with_depth, step_ratio
 from reprune.analysis.evidence import Part
@@ -16,10 +17,14 @@ KINDS: dict[str, Callable[[Unit, Check], list[Part]]] = {
     for function in (
         less,
         greater,
+        times,
         not_less,
         within,
         closer,
         gain_ratio,
+        mean_greater,
+        not_best,
+        not_worst,
         increasing,
         step_ratio,
         depth_less,

@@ -70,7 +70,7 @@ class Differences:
 
 def has_differences(spec: dict[str, Any]) -> bool:
     """Whether a table is of right and wrong answers."""
-    return spec["metric"] == "accuracy"
+    return spec.get("metric") == "accuracy"
 
 
 def differences(unit: Unit, spec: dict[str, Any]) -> Differences:

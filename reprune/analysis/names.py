@@ -36,6 +36,10 @@ TASKS = {
     **{f"batch-{times}x": f"Generation at {times}× batch" for times in (2, 4, 8)},
     **{f"length-{times}x": f"Generation at {times}× length" for times in (2, 4, 8)},
     AVERAGE: "Average",
+    "average6": "Average of 6 tasks",
+    "average8": "Average of 8 tasks",
+    "average21": "Average of 21 tasks",
+    "average_opencompass12": "Average of 12 tasks (OpenCompass)",
 }
 
 
@@ -101,8 +105,19 @@ FACT_TITLES = {
     "peak_rss_mb": Fact("Peak memory", "MB", 1.0, 0),
 }
 
+COUNT_TITLES = {  # what a table of counts holds of a model
+    "params": Fact("Parameters", "B", 1e-9, 2),
+    "kept": Fact("Parameters kept", "%", 100.0, 2),
+    "macs": Fact("MACs", "G", 1e-9, 2),
+    "memory": Fact("Memory", "MiB", 1.0, 1),
+}
 
-RECOVERIES = {"lora": "adapters", "replaced": "replaced blocks"}  # what the training of each kind trained
+
+RECOVERIES = {  # what the training of each kind trained
+    "lora": "adapters",
+    "replaced": "replaced blocks",
+    "full": "all parameters",
+}
 LAYER_FACTS = {
     "overlap": "overlap with the largest singular values",
     "spearman": "rank correlation of importance and size of singular values",

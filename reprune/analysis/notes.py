@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from reprune.analysis.count_notes import count_notes
 from reprune.analysis.differences import has_differences
 from reprune.analysis.measurements import shown_fact
 from reprune.analysis.names import AVERAGE, counted, listed, task_title
@@ -22,6 +23,7 @@ from reprune.analysis.published import published_tables
 from reprune.analysis.table import Table
 from reprune.analysis.unit import Unit
 from reprune.analysis.work import clock_notes, work_in_words
+from reprune.plan.grammar import COUNTS
 
 UNLIKE = {
     "perplexity": {
@@ -38,6 +40,8 @@ UNLIKE = {
 
 def reading_notes(unit: Unit, spec: dict[str, Any], table: Table) -> list[str]:
     """What a reader must know before using a number: errors, emphasis, other models, other text."""
+    if spec.get("kind") == COUNTS:
+        return [*count_notes(spec, table), *_other_model_notes(unit, spec, table)]
     return [
         *_error_notes(table),
         *_best_notes(spec, table),
@@ -50,6 +54,8 @@ def reading_notes(unit: Unit, spec: dict[str, Any], table: Table) -> list[str]:
 
 def origin_notes(unit: Unit, spec: dict[str, Any], table: Table) -> list[str]:
     """Where the numbers come from: published tables, text, protocol, calibration, model, basis."""
+    if spec.get("kind") == COUNTS:
+        return [*_published_notes(unit, spec, table), *_model_notes(unit, table)]
     records = _records(unit, spec, table)
     return [
         *_published_notes(unit, spec, table),

@@ -15,6 +15,7 @@ from reprune.analysis.names import FACT_TITLES, metric_heading, metric_title, ta
 from reprune.analysis.unit import Row, Unit
 
 BOX = (0.72, 0.05, 5.43, 2.9)
+STEPS = "recovery_steps"
 NEAR = 0.12  # the part of an axis before its end within which a line still ends at the edge
 
 
@@ -44,8 +45,14 @@ def points(unit: Unit, spec: dict[str, Any]) -> pd.DataFrame:
 
 
 def position(unit: Unit, row: Row, x: str) -> float | None:
-    """A row's place on an axis: its target, a fact as shown, or a value of its settings or calibration."""
+    """A row's place on an axis: its target, a fact as shown, or a value of its settings or calibration.
+
+    ``recovery_steps`` are those that its training took: 0 without any, None where it did not run.
+    """
     kind, _, name = x.partition(".")
+    if x == STEPS:
+        told = unit.notes.get(row.runs[0].run_id, {}).get("recovery", {})
+        return told.get("steps") if row.recovery else 0
     if kind == "settings":
         return row.settings.get(name)
     if kind == "calibration":
@@ -66,7 +73,7 @@ def axis_title(unit: Unit, spec: dict[str, Any]) -> str:
         structural = {row.structural for row in rows if not row.dense}
         kinds = {frozenset([True]): "Target, parameters removed", frozenset([False]): "Target sparsity"}
         return kinds.get(frozenset(structural), "Target")
-    return x.partition(".")[2].replace("_", " ").capitalize()
+    return x.rpartition(".")[2].replace("_", " ").capitalize()
 
 
 def draw_curve(unit: Unit, spec: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
@@ -80,15 +87,15 @@ def draw_curve(unit: Unit, spec: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
     )
     for axes, part in style.panels(unit, figure, data, BOX):
         axes.set(xlabel=axis_title(unit, spec), ylabel=value_title(spec))
-        _panel(axes, spec, part)
+        _panel(axes, spec, part.assign(line=spec.get("join", part.label)))
     return figure, data
 
 
 def _panel(axes: Axes, spec: dict[str, Any], data: pd.DataFrame) -> None:
     curves = data[~data.dense & data.x.notna()]
-    ranks = palette.ranks(curves)
-    for label, group in curves.groupby("label", sort=False):
-        _one_line(axes, group[group.status == "ok"].sort_values("x"), ranks[label])
+    ranks = palette.ranks(curves, "line")
+    for name, group in curves.groupby("line", sort=False):
+        _one_line(axes, group[group.status == "ok"].sort_values("x"), ranks[name])
     references = data[
         (data.status == "ok")
         & ((data.label == spec.get("reference")) | (data.method == spec.get("reference")))
@@ -146,17 +153,17 @@ def _one_line(axes: Axes, good: pd.DataFrame, rank: int) -> None:
 
 def _label(axes: Axes, good: pd.DataFrame, ranks: dict[str, int], references: pd.DataFrame) -> None:
     """Names at the right edge, or behind the last point of a line that ends before it."""
-    ends = good.sort_values("x").groupby("label", sort=False).tail(1)
-    shades = {row.label: palette.colour(row.method, ranks[row.label]) for row in ends.itertuples()}
+    ends = good.sort_values("x").groupby("line", sort=False).tail(1)
+    shades = {row.line: palette.colour(row.method, ranks[row.line]) for row in ends.itertuples()}
     short = ends.x < good.x.max() - NEAR * (good.x.max() - good.x.min())
     label_ends(
         axes,
         [
-            *((row.value, row.label, shades[row.label]) for row in ends[~short].itertuples()),
+            *((row.value, row.line, shades[row.line]) for row in ends[~short].itertuples()),
             *((row.value, row.label, palette.MUTED) for row in references.itertuples()),
         ],
     )
-    label_beside(axes, [(row.x, row.value, row.label, shades[row.label]) for row in ends[short].itertuples()])
+    label_beside(axes, [(row.x, row.value, row.line, shades[row.line]) for row in ends[short].itertuples()])
 
 
 def _scale(axes: Axes, spec: dict[str, Any], curves: pd.DataFrame) -> None:
@@ -164,7 +171,7 @@ def _scale(axes: Axes, spec: dict[str, Any], curves: pd.DataFrame) -> None:
         style.log_scale(axes.yaxis)
     if spec.get("log_x"):
         style.log_scale(axes.xaxis)
-    if spec["x"] not in FACT_TITLES:  # measured values differ from row to row: no tick at each
+    if spec["x"] not in (*FACT_TITLES, STEPS):  # measured values differ from row to row: no tick at each
         ticks = sorted(curves.x.unique())
         percent = spec["x"] == "target_requested"
         axes.set_xticks(ticks, [f"{tick:.0%}" if percent else f"{tick:g}" for tick in ticks])

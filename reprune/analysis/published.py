@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reprune.analysis.unit import Row, Unit
+from reprune.plan.grammar import COUNTS
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,10 @@ def published_tables(unit: Unit, spec: dict[str, Any]) -> list[dict[str, Any]]:
     """
     tables = [unit.published[name] for name in spec.get("published", {}).get("tables", [])]
     for table in tables:
-        if table["metric"] != spec["metric"]:
+        metric = spec.get("metric", COUNTS)
+        if table["metric"] != metric:
             raise ValueError(
-                f"table {spec['id']} is about {spec['metric']}, published table {table['id']} about "
-                f"{table['metric']}"
+                f"table {spec['id']} is about {metric}, published table {table['id']} about {table['metric']}"
             )
     return tables
 

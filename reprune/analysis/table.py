@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from reprune.analysis.measurements import Measurement, Quantity, fact, measure, shown_fact
-from reprune.analysis.names import FACT_TITLES, RECOVERIES, metric_heading, task_title
+from reprune.analysis.measurements import Measurement, fact, shown_fact
+from reprune.analysis.names import FACT_TITLES, RECOVERIES
 from reprune.analysis.published import Published, find_published, other_models, published_tables
 from reprune.analysis.unit import Row, Unit
+from reprune.analysis.values import Values, values_of
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: ``kind`` is measured, published, difference, other or fact; ``group`` spans neighbours."""
+    """A column: ``kind`` is measured, counted, published, difference, other or fact.
+
+    ``group`` is the heading that spans neighbours.
+    """
 
     kind: str
     group: str
@@ -60,12 +64,13 @@ class Table:
 
 
 def build_table(unit: Unit, spec: dict[str, Any]) -> Table:
-    """The table a paper declares, every row of its experiment included, in the experiment's order."""
-    rows = unit.rows(spec["experiment"])
-    columns = (*_measured(unit, spec), *_published(unit, spec, rows), *_facts(unit, spec, rows))
+    """The table a paper declares, every row of its experiment or its own included, in the order there."""
+    values = values_of(unit, spec)
+    rows = values.rows
+    columns = (*_own(spec, values), *_published(unit, spec, values), *_facts(unit, spec, rows))
     read = [[column.read(row) for column in columns] for row in rows]
     problems: dict[str, str] = {}
-    best = _best(rows, columns, read, unit.higher_is_better(spec["metric"]))
+    best = _best(rows, columns, read, values.higher)
     heads, texts = _heads(unit, rows)
     lines = []
     for i, (row, text, measured) in enumerate(zip(rows, texts, read, strict=True)):
@@ -74,55 +79,49 @@ def build_table(unit: Unit, spec: dict[str, Any]) -> Table:
     return Table(spec["id"], spec["title"], heads, columns, tuple(lines), problems)
 
 
-def _measured(unit: Unit, spec: dict[str, Any]) -> list[Column]:
-    arrow = "↑" if unit.higher_is_better(spec["metric"]) else "↓"
+def _own(spec: dict[str, Any], values: Values) -> list[Column]:
     return [
-        Column(
-            "measured",
-            f"{metric_heading(spec['metric'])} {arrow}",
-            task_title(task),
-            task,
-            partial(_measure, unit, spec, task),
-        )
+        Column(values.kind, values.group, values.title(task), task, partial(values.of, task))
         for task in spec["tasks"]
     ]
 
 
-def _measure(unit: Unit, spec: dict[str, Any], task: str, row: Row) -> Measurement:
-    return measure(unit, row, Quantity.of(spec, task))
-
-
-def _published(unit: Unit, spec: dict[str, Any], rows: tuple[Row, ...]) -> list[Column]:
+def _published(unit: Unit, spec: dict[str, Any], values: Values) -> list[Column]:
     """Columns for the rows' own models and the difference to them, then one group per other model."""
     tables = published_tables(unit, spec)
+    tasks = [*spec["tasks"], *spec.get("published", {}).get("tasks", [])]
+    beside = (
+        ("published", "Published", _value),
+        ("difference", f"{values.kind.capitalize()} − published", _difference),
+    )
     columns = [
-        *(_own("published", "Published", unit, spec, tables, task, _value) for task in spec["tasks"]),
         *(
-            _own("difference", "Measured − published", unit, spec, tables, task, _difference)
-            for task in spec["tasks"]
+            _beside(kind, group, unit, tables, values, task, of)
+            for kind, group, of in beside
+            for task in tasks
         ),
         *(
             Column(
                 "other",
                 f"{model}, published",
-                task_title(task),
+                values.title(task),
                 task,
                 partial(_printed_for, tables, model, task),
                 model,
             )
-            for model in other_models(unit, spec, rows)
-            for task in spec["tasks"]
+            for model in other_models(unit, spec, values.rows)
+            for task in tasks
         ),
     ]
-    return [column for column in columns if any(column.read(row) for row in rows)]
+    return [column for column in columns if any(column.read(row) for row in values.rows)]
 
 
-def _own(
+def _beside(
     kind: str,
     group: str,
     unit: Unit,
-    spec: dict[str, Any],
     tables: list[dict[str, Any]],
+    values: Values,
     task: str,
     of: Callable[[Published, Measurement], Measurement | None],
 ) -> Column:
@@ -131,19 +130,19 @@ def _own(
     def read(row: Row) -> Measurement | None:
         model = unit.published_name(row.model)
         printed = find_published(tables, row, model, task) if model else None
-        return of(printed, _measure(unit, spec, task, row)) if printed else None
+        return of(printed, values.of(task, row)) if printed else None
 
-    return Column(kind, group, task_title(task), task, read)
+    return Column(kind, group, values.title(task), task, read)
 
 
 def _value(printed: Published, _: Measurement) -> Measurement:
     return Measurement("ok", printed.value, decimals=printed.decimals)
 
 
-def _difference(printed: Published, measured: Measurement) -> Measurement | None:
-    if not (printed.decides and measured.ok):
+def _difference(printed: Published, own: Measurement) -> Measurement | None:
+    if not (printed.decides and own.ok):
         return None
-    return Measurement("ok", measured.value - printed.value, decimals=printed.decimals)
+    return Measurement("ok", own.value - printed.value, decimals=printed.decimals)
 
 
 def _printed_for(tables: list[dict[str, Any]], model: str, task: str, row: Row) -> Measurement | None:

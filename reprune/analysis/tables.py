@@ -10,10 +10,11 @@ import pandas as pd
 from reprune.analysis.differences import differences, has_differences, tidy_differences
 from reprune.analysis.markup import to_html, to_latex, to_markdown
 from reprune.analysis.measurements import Measurement, fact
-from reprune.analysis.names import metric_of
+from reprune.analysis.names import COUNT_TITLES, metric_of
 from reprune.analysis.notes import origin_notes, reading_notes
 from reprune.analysis.table import Column, Line, Table, build_table
 from reprune.analysis.unit import Unit
+from reprune.plan.grammar import COUNTS
 
 ORIGINS = {
     "measured": "measured",
@@ -22,6 +23,7 @@ ORIGINS = {
     "other": "published, other model",
     "fact": "measured",
 }
+OF_COUNTS = ORIGINS | {"counted": "counted", "difference": "counted minus published"}
 
 
 def write_tables(unit: Unit, folder: Path) -> list[Path]:
@@ -34,12 +36,14 @@ def write_tables(unit: Unit, folder: Path) -> list[Path]:
     for spec in unit.declared("tables"):
         table = build_table(unit, spec)
         notes, origins = reading_notes(unit, spec, table), origin_notes(unit, spec, table)
-        everything = [*notes, *origins, *unit.info["substitutions"]]
+        if spec.get("kind") != COUNTS:
+            origins += unit.info["substitutions"]  # for what is counted nothing stands in
+        everything = [*notes, *origins]
         texts = {
             "csv": tidy(unit, spec, table).to_csv(index=False),
             "md": to_markdown(table, everything),
             "tex": to_latex(table, everything, f"tab:{unit.name}-{table.id}"),
-            "html": to_html(table, notes, [*origins, *unit.info["substitutions"]], anchor(unit, table.id)),
+            "html": to_html(table, notes, origins, anchor(unit, table.id)),
         }
         for extension, text in texts.items():
             path = folder / f"{table.id}.{extension}"
@@ -89,17 +93,26 @@ def _cell_columns(unit: Unit, spec: dict[str, Any], line: Line, column: Column) 
 
     ``unit`` is that of measured and printed values, where they are not plain; facts are as recorded.
     """
-    model, of_run = line.row.model, column.kind in ("measured", "fact")
-    fact_column = column.kind == "fact"
+    model, of_row = line.row.model, column.kind in ("measured", "counted", "fact")
+    task, metric, shown = _quantity(spec, column)
     return {
-        "origin": ORIGINS[column.kind],
-        "model": model if of_run else column.model or unit.published_name(model),
-        "task": None if fact_column else column.name,
-        "metric": column.name if fact_column else spec["metric"],
-        "unit": None if fact_column else metric_of(spec["metric"]).unit or None,
+        "origin": (OF_COUNTS if spec.get("kind") == COUNTS else ORIGINS)[column.kind],
+        "model": model if of_row else column.model or unit.published_name(model),
+        "task": task,
+        "metric": metric,
+        "unit": shown,
         "protocol": spec["protocol"] if column.kind == "measured" else None,
-        "run_id": ";".join(run.run_id for run in line.row.runs if run.run_id) if of_run else None,
+        "run_id": ";".join(run.run_id for run in line.row.runs if run.run_id) if of_row else None,
     }
+
+
+def _quantity(spec: dict[str, Any], column: Column) -> tuple[str | None, str, str | None]:
+    """The task, the metric and the unit of a column."""
+    if spec.get("kind") == COUNTS:
+        return None, column.name, COUNT_TITLES[column.name].unit
+    if column.kind == "fact":
+        return None, column.name, None
+    return column.name, spec["metric"], metric_of(spec["metric"]).unit or None
 
 
 def _value_columns(

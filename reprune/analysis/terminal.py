@@ -44,7 +44,7 @@ def difference_lines(unit: Unit, spec: dict[str, Any]) -> list[str]:
 def table_lines(table: Table) -> list[str]:
     """The table in lines of at most 100 characters.
 
-    Measured columns that do not fit go on below, others that do not fit are named there.
+    Measured columns that do not fit go on below, and all of a table of counts; others are named there.
     """
     heads = [
         [head, *(textwrap.shorten(line.heads[i], 28, placeholder="…") for line in table.lines)]
@@ -133,7 +133,7 @@ def _panels(room: int, blocks: list[Block]) -> tuple[list[list[Block]], list[Blo
     for i, block in enumerate(blocks):
         width = len(GAP) + len(block.lines[0])
         if width > left and panels[-1]:
-            if block.kind != "measured":
+            if block.kind != "measured" and blocks[0].kind != "counted":
                 return panels, blocks[i:]
             panels, left = [*panels, []], room
         panels[-1].append(block)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,8 @@ import yaml
 
 from reprune.analysis.names import metric_of
 from reprune.method import STRUCTURAL
+from reprune.models.counts import Shape
+from reprune.plan.grammar import COUNTS
 
 UNREAD = {"responses"}  # columns of items that no view needs: a model's answers are most of the file
 
@@ -33,7 +36,8 @@ class Run:
 class Row:
     """One line of an experiment: a label, a model and a target, with one run per seed.
 
-    ``recovery`` has the settings of the training after compression, if there was any.
+    A row of a table of counts has no runs. ``recovery`` has the settings of the training after compression,
+    if there was any.
     """
 
     label: str
@@ -108,9 +112,18 @@ class Unit:
         rows = [r for r in self.rows(experiment) if target is None or r.dense or r.target == target]
         return tuple(r for r in rows if r.label == name) or tuple(r for r in rows if r.method == name)
 
+    def counted_rows(self, table: str) -> list[tuple[Row, Shape, int]]:
+        """The rows of a table of counts, each with its shape and the parameters of its dense model."""
+        return [(_row(spec), Shape.read(spec["shape"]), spec["dense"]) for spec in self.info["counts"][table]]
+
     def declared(self, kind: str) -> list[dict[str, Any]]:
-        """The paper's ``tables`` or ``plots`` whose experiment belongs to this unit."""
-        return [spec for spec in self.paper.get(kind) or [] if spec["experiment"] in self.info["experiments"]]
+        """The paper's ``tables`` or ``plots`` that belong to this unit, as their experiments or counts do."""
+        return [spec for spec in self.paper.get(kind) or [] if self._has(spec)]
+
+    def _has(self, spec: dict[str, Any]) -> bool:
+        if spec.get("kind") == COUNTS:
+            return spec["id"] in self.info["counts"]
+        return spec["experiment"] in self.info["experiments"]
 
     def claims(self) -> list[dict[str, Any]]:
         """The paper's claims with at least one check on an experiment of this unit."""
@@ -175,11 +188,10 @@ def _grouped(specs: list[dict[str, Any]]) -> tuple[Row, ...]:
         while any(other["seed"] == spec["seed"] for other in groups.get((*key, repeat), [])):
             repeat += 1
         groups.setdefault((*key, repeat), []).append(spec)
-    return tuple(_row(group) for group in groups.values())
+    return tuple(_row(group[0], group) for group in groups.values())
 
 
-def _row(group: list[dict[str, Any]]) -> Row:
-    first = group[0]
+def _row(first: dict[str, Any], group: Sequence[dict[str, Any]] = ()) -> Row:
     runs = tuple(Run(s["run_id"], s["seed"], s["status"], s.get("reason"), s.get("command")) for s in group)
     return Row(
         first["label"],

@@ -24,11 +24,15 @@ from reprune.analysis.unit import Unit
 SENTENCES = {
     "less": "{left} has lower {metric} than {right} on {tasks}",
     "greater": "{left} has higher {metric} than {right} on {tasks}",
+    "times": "{metric} of {left} is more than {at_least} times that of {right} on {tasks}",
     "not_less": "{metric} of {left} is at most {margin} below that of {right} on {tasks}",
     "within": "{metric} of {left} and {right} differs by less than {margin} on {tasks}",
     "closer": "{pair} lie closer together than {than} in {metric} on {tasks}",
     "gain_ratio": "{metric} gains from {low} to {middle}, and {at_least} times what it gains on to {high}, "
     "on {tasks}",
+    "mean_greater": "{metric} of {left} is on the mean higher than that of {right} on {tasks}",
+    "not_best": "{method} does not have the best {metric} beside {others} on {tasks}",
+    "not_worst": "{method} does not have the worst {metric} beside {others} on {tasks}",
     "increasing": "{metric} of {method} rises with the target on {tasks}",
     "step_ratio": "from one target of {method} to the next {metric} rises by a factor of {bound} on {tasks}",
     "faster": "{left} is at least {at_least} times as fast as {right} on {tasks}",
@@ -53,13 +57,13 @@ def sentence(unit: Unit, check: dict[str, Any]) -> str:
 
 def _word(unit: Unit, check: dict[str, Any], key: str) -> str:
     value = check[key]
-    if key in ("left", "right", "method", "low", "middle", "high"):
-        return _label(unit, check, value)
-    if key in ("pair", "than", "order", "methods"):
-        labels = [_label(unit, check, name) for name in value]
-        return ", ".join(labels) if key == "order" else listed(labels)
     if key == "tasks":
         return listed(["average" if task == AVERAGE else task_title(task) for task in value])
+    if isinstance(value, list):
+        labels = [_label(unit, check, name) for name in value]
+        return ", ".join(labels) if key == "order" else listed(labels)
+    if key in ("left", "right", "method", "low", "middle", "high"):
+        return _label(unit, check, value)
     if key == "margin" and check["metric"] == "perplexity":
         return f"a factor of {math.exp(value):.3g}"
     if key == "margin":

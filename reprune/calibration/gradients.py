@@ -1,4 +1,4 @@
-"""Gradients of the language-model loss with respect to linear layers, one forward-backward pass in all."""
+"""Gradients of the language-model loss with respect to weights, one forward-backward pass in all."""
 
 from __future__ import annotations
 
@@ -21,17 +21,30 @@ def weight_gradients(
     shift: int = 1,
     windows_at_once: int | None = None,
 ) -> float:
-    """Call ``update(name, gradient)`` for each layer and batch of the calibration; returns the mean loss.
+    """:func:`gradients` of the layers' weights, (outputs, inputs), without their biases."""
+    return gradients(
+        subject, {n: layer.weight for n, layer in layers.items()}, update, shift, windows_at_once
+    )
 
-    The gradients, (outputs, inputs), of all batches add up to dL/dW, L the mean over windows of the mean
-    cross-entropy of tokens ``shift`` places ahead, whatever the batches are: ``windows_at_once`` matters only
-    to who looks at each. A gradient is freed as soon as ``update`` returns, so memory holds one batch's
-    activations and what ``update`` keeps; nothing is computed below the first of ``layers``.
+
+def gradients(
+    subject: Subject,
+    parameters: dict[str, nn.Parameter],
+    update: Callable[[str, torch.Tensor], None],
+    shift: int = 1,
+    windows_at_once: int | None = None,
+) -> float:
+    """Call ``update(name, gradient)`` for each parameter and batch of the calibration; returns the mean loss.
+
+    The gradients of all batches, shaped as their parameters, add up to dL/dW, L the mean over windows of the
+    mean cross-entropy of tokens ``shift`` places ahead, whatever the batches are: ``windows_at_once`` matters
+    only to who looks at each. A gradient is freed as soon as ``update`` returns, so memory holds one batch's
+    activations and what ``update`` keeps; nothing is computed below the first of ``parameters``.
     """
     hooks = []
-    for name, layer in layers.items():
-        layer.weight.requires_grad_(True)
-        hooks.append(layer.weight.register_post_accumulate_grad_hook(_taker(name, update)))
+    for name, parameter in parameters.items():
+        parameter.requires_grad_(True)
+        hooks.append(parameter.register_post_accumulate_grad_hook(_taker(name, update)))
     windows = subject.windows
     total = done = 0.0
     try:
@@ -44,8 +57,8 @@ def weight_gradients(
     finally:
         for hook in hooks:
             hook.remove()
-        for layer in layers.values():
-            layer.weight.requires_grad_(False)
+        for parameter in parameters.values():
+            parameter.requires_grad_(False)
     return total
 
 

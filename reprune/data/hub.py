@@ -8,8 +8,9 @@ from reprune.data.packages import FetchError
 
 
 def hub_rows(spec: dict[str, Any], name: str | None = None) -> Any:
-    """The data set of ``spec`` (``path``, ``name``, ``data_files``, ``split``), as the hub library gives it.
+    """The data set of ``spec``, as the hub library gives it.
 
+    ``spec`` has its ``path`` and may have ``name``, ``revision``, ``data_files`` and ``split``; the argument
     ``name`` replaces the configuration's name. Raises :class:`FetchError` if it could not be read.
     """
     from datasets import load_dataset
@@ -20,6 +21,7 @@ def hub_rows(spec: dict[str, Any], name: str | None = None) -> Any:
             name or spec.get("name"),
             data_files=spec.get("data_files"),
             split=spec.get("split", "train"),
+            revision=spec.get("revision"),
         )
     except Exception as error:  # the hub library raises many kinds; all mean the same to a user
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

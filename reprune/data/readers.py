@@ -17,6 +17,8 @@ from reprune.data.packages import FetchError
 
 MIN_KEY = 100
 MIN_WIKI_WORDS = 20
+BOOK = re.compile(r"^\*\*\* START OF TH.*?$(.*?)^\*\*\* END OF TH", re.DOTALL | re.MULTILINE)
+PIECE_WORDS = 1000
 
 
 def read_lines(texts: list[str], spec: dict[str, Any]) -> list[str]:
@@ -42,6 +44,26 @@ def read_wiki(texts: list[str], spec: dict[str, Any]) -> list[str]:
     return [body for body in bodies if len(body.split()) >= MIN_WIKI_WORDS]
 
 
+def read_gutenberg(texts: list[str], spec: dict[str, Any]) -> list[str]:
+    """Books between the START and END lines of Project Gutenberg, in pieces of about 1,000 words.
+
+    A piece ends with the paragraph that brings it to as many; a book's last piece may be shorter.
+    """
+    return [piece for text in texts for book in BOOK.findall(text) for piece in _pieces(book)]
+
+
+def _pieces(book: str) -> list[str]:
+    pieces: list[list[str]] = [[]]
+    words = 0
+    for paragraph in filter(None, map(str.strip, re.split(r"\n\s*\n", book))):
+        pieces[-1].append(paragraph)
+        words += len(paragraph.split())
+        if words >= PIECE_WORDS:
+            pieces.append([])
+            words = 0
+    return ["\n\n".join(piece) for piece in pieces if piece]
+
+
 def read_jsonl(texts: list[str], spec: dict[str, Any]) -> list[str]:
     """The column ``spec['column']`` of the rows that equal ``spec['where']``, blank rows kept."""
     # Not splitlines, which also cuts at characters that JSON strings may hold, such as U+2028.
@@ -58,6 +80,7 @@ READERS: dict[str, Callable[[list[str], dict[str, Any]], list[str]]] = {
     "sentences": read_sentences,
     "files": read_files,
     "wiki": read_wiki,
+    "gutenberg": read_gutenberg,
     "jsonl": read_jsonl,
 }
 

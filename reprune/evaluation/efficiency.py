@@ -9,7 +9,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -17,11 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from reprune.models.attention import attention_as
 from reprune.models.skeleton import embedding_parameters
 
 SUITE = "efficiency"
 WARM_UP_STEPS = 2
 SEED = 0  # of the tokens that are read; no time depends on which they are
+PLAIN = "eager"  # attention as two matrix products; inside a fused one a counter sees none
 
 Say = Callable[[int, int], None]
 
@@ -173,17 +174,6 @@ def multiply_accumulates(model: Any, length: int) -> int:
     from torch.utils.flop_counter import FlopCounterMode
 
     tokens = _random_tokens(model, 1, length)
-    with _plain_attention(model), FlopCounterMode(display=False) as counter:
+    with attention_as(model, PLAIN), FlopCounterMode(display=False) as counter:
         model(input_ids=tokens, use_cache=True)
     return counter.get_total_flops() // 2
-
-
-@contextmanager
-def _plain_attention(model: Any) -> Iterator[None]:
-    """Attention as two matrix products; inside a fused one a counter sees none."""
-    before = model.config._attn_implementation
-    model.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)

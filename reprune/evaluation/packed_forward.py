@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from reprune.evaluation.packing import Block, Group, batches
+from reprune.models.attention import attention_as
 
 ATTENTION = "reprune_packed"
 HARMLESS = {"position_ids", "use_cache", "output_attentions", "output_hidden_states", "output_router_logits"}
@@ -153,12 +154,8 @@ def packed_attention(model: Any):
     from transformers import AttentionInterface
 
     AttentionInterface.register(ATTENTION, _attend)
-    before = model.config._attn_implementation
-    model.set_attn_implementation(ATTENTION)
-    try:
+    with attention_as(model, ATTENTION):
         yield
-    finally:
-        model.set_attn_implementation(before)
 
 
 def passes(

@@ -88,16 +88,25 @@ def assign(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
         owner, _, attribute = name.rpartition(".")
         module = model.get_submodule(owner)
         module._parameters[attribute] = nn.Parameter(tensor, requires_grad=False)
-        if attribute == "weight":
-            note_shape(module)
+    note_shapes(model)
+
+
+def note_shapes(model: nn.Module) -> None:
+    """Let every module tell the shape that its weights have, attention its number of heads too."""
+    for module in model.modules():
+        note_shape(module)
+        if {"num_heads", "head_dim", "q_proj"} <= {*vars(module), *module._modules}:
+            module.num_heads = len(module.q_proj.weight) // module.head_dim
 
 
 def note_shape(module: nn.Module) -> None:
-    """Let a linear layer or an embedding tell the shape that its weight has."""
+    """Let a linear layer, an embedding or a norm tell the shape that its weight has."""
     if isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
     elif isinstance(module, nn.Embedding):
         module.num_embeddings, module.embedding_dim = module.weight.shape
+    elif isinstance(module, nn.LayerNorm):
+        module.normalized_shape = tuple(module.weight.shape)
 
 
 def save_model(

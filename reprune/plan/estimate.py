@@ -40,12 +40,12 @@ def made_flops(run: Run) -> float:
 def recover_flops(run: Run) -> float:
     """Operations of a run's recovery: passes forward and backward over its training tokens.
 
-    The rows for validation are read forward twice. Every row counts as long as it may be, the compressed
-    model as large as the dense one.
+    A teacher passes forward over them once more, the rows for validation are read forward twice. Every row
+    counts as long as it may be, the compressed model as large as the dense one.
     """
-    asked = run.recovery
-    train, validation = asked.split(run.instructions.rows)
-    passes = (1 + BACKWARD) * train * asked.epochs + 2 * validation
+    asked, rows = run.recovery, run.instructions.rows
+    taught = 1 if asked.distil else 0
+    passes = (1 + BACKWARD + taught) * asked.trained(rows) + 2 * asked.split(rows)[1]
     return _scoring_flops(run) * passes * asked.length
 
 

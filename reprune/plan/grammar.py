@@ -30,15 +30,25 @@ OVER = frozenset({"projection", "block", "layer"})
 """What ``spread`` and ``near_target`` group the weights by; a layer is one projection of one block."""
 
 TABLE = _keys("id title experiment suite protocol metric tasks", "published facts variant")
-TABLE_PUBLISHED = _keys("tables models")
+TABLE_PUBLISHED = _keys("tables models", "tasks")
+"""``tasks`` are printed ones that are not measured, such as an average over other tasks."""
+
+COUNTS = "counts"
+"""The ``kind`` of a table of what configurations alone tell: it has ``rows`` of its own and no experiment.
+
+Its keys are those of ``counts`` in ``workflow/schemas/paper.schema.yaml``."""
 
 CHECKS: dict[str, Keys] = {
     "less": _keys("kind experiment protocol metric tasks left right", "target"),
     "greater": _keys("kind experiment protocol metric tasks left right", "target"),
+    "times": _keys("kind experiment protocol metric tasks left right at_least", "target"),
     "not_less": _keys("kind experiment protocol metric tasks left right margin", "target"),
     "within": _keys("kind experiment protocol metric tasks left right margin", "target"),
     "closer": _keys("kind experiment protocol metric tasks pair than", "target"),
     "gain_ratio": _keys("kind experiment protocol metric tasks low middle high at_least", "target"),
+    "mean_greater": _keys("kind experiment protocol metric tasks left right", "target"),
+    "not_best": _keys("kind experiment protocol metric tasks method others", "target"),
+    "not_worst": _keys("kind experiment protocol metric tasks method others", "target"),
     "increasing": _keys("kind experiment protocol metric tasks method"),
     "step_ratio": _keys("kind experiment protocol metric tasks method", either="at_least at_most"),
     "faster": _keys("kind experiment protocol tasks left right at_least", "target"),
@@ -55,7 +65,7 @@ in the unit of a difference: percentage points of accuracy, of perplexity its na
 five percent)."""
 
 PLOTS: dict[str, Keys] = {
-    "curve": _keys("id kind title experiment x protocol metric task", "reference log_x log_y variant"),
+    "curve": _keys("id kind title experiment x protocol metric task", "join reference log_x log_y variant"),
     "allocation": _keys("id kind title experiment method", "target"),
     "depth": _keys("id kind title experiment protocol metric methods", "target log_y"),
     "pareto": _keys("id kind title experiment x protocol metric task", "target log_x log_y variant"),
@@ -65,5 +75,6 @@ PLOTS: dict[str, Keys] = {
     "throughput": _keys("id kind title experiment protocol metric", "methods target"),
 }
 
-AXES = ("target_requested", "settings.", "calibration.")
-"""What a plot's ``x`` may be besides a fact; a dot is followed by the name of the setting."""
+AXES = ("target_requested", "recovery_steps", "settings.", "calibration.")
+"""What a plot's ``x`` may be besides a fact; a dot is followed by the name of the setting. ``join`` names the
+one line that all rows of a curve are points of, where each has a label of its own."""

@@ -133,8 +133,9 @@ class Grid:
                 spec = {"method": entry} if isinstance(entry, str) else entry
                 place = (*at, "methods", i)
                 own = self._targets(paper, place, spec) if "targets" in spec else targets
+                drawn = overridden(calibration, self._value(paper, place, spec, "calibration", {}))
                 where = paper.where(*place)
-                rows += self._entry_rows(spec, where, model, own, calibration, seeds, suites, owner)
+                rows += self._entry_rows(spec, where, model, own, drawn, seeds, suites, owner)
         return rows
 
     def _serving(self, targets: list[Target]) -> list[str]:
@@ -158,7 +159,7 @@ class Grid:
                 )
             labels.add(label)
 
-    def _value(self, paper: Source, at: tuple, experiment: dict, key: str, default: str) -> Any:
+    def _value(self, paper: Source, at: tuple, experiment: dict, key: str, default: Any) -> Any:
         value = experiment.get(key, default)
         if not isinstance(value, str):
             return value
@@ -213,12 +214,15 @@ class Grid:
         if method.cls.kinds == ("none",):
             targets = [Target()]
         recovery = self._recovery(spec, where)
+        instructions = recovery and self.inputs.instructions(recovery.data, where)
+        if recovery and instructions is None:
+            return []
         if not method.cls.requires_calibration and recovery is None:
             seeds = seeds[:1]
         rows = []
         for target in map(method.cls.own_target, targets):
-            refusal = method.cls.supports(model.facts, target, settings)
-            refusal = refusal or (recovery.supports(target) if recovery else None)
+            refusal = model.skip or method.cls.supports(model.facts, target, settings)
+            refusal = refusal or (recovery.supports(target, instructions.rows) if recovery else None)
             for seed in seeds[:1] if refusal else seeds:
                 run = (
                     None
@@ -228,13 +232,13 @@ class Grid:
                         method,
                         settings,
                         target,
-                        overridden(calibration, spec.get("calibration", {})),
+                        calibration,
                         seed if method.cls.requires_calibration else seeds[0],
                         where,
                     )
                 )
                 if run and recovery:
-                    run = self._recovered(run, recovery, seed, where)
+                    run = self._recovered(run, recovery, instructions, seed, where)
                 if run:
                     run.add(owner, suites)
                 rows.append(
@@ -286,16 +290,25 @@ class Grid:
         )
 
     def _recovery(self, spec: dict, where: str) -> Recovery | None:
-        """How a method entry wants to be recovered, with the scale's sizes below its own."""
+        """How a method entry wants to be recovered, with the scale's sizes below its own.
+
+        ``sizes`` names the scale's value they are, ``$recovery`` where it is left out.
+        """
         if "recovery" not in spec:
             return None
-        return read_recovery(spec["recovery"], self.values.get("recovery", {}), where, self.problems)
+        given = dict(spec["recovery"])
+        sizes = {name: found for name, found in self.values.items() if name.endswith("recovery")}
+        named = str(given.pop("sizes", "$recovery"))
+        if named[1:] not in sizes and named != "$recovery":
+            self.problems.add(
+                where, f"sizes is '{named}', which the scale does not define; {nearest(named[1:], sizes)}"
+            )
+        return read_recovery(given, sizes.get(named[1:], {}), where, self.problems)
 
-    def _recovered(self, base: Run, recovery: Recovery, seed: int, where: str) -> Run | None:
-        """The run that goes on from the compression ``base``; None with a problem noted."""
-        instructions = self.inputs.instructions(recovery.data, where)
-        if instructions is None:
-            return None
+    def _recovered(
+        self, base: Run, recovery: Recovery, instructions: Instructions, seed: int, where: str
+    ) -> Run:
+        """The run that goes on from the compression ``base``."""
         if recovery.length > base.model.context:
             self.problems.add(
                 where,

@@ -42,7 +42,7 @@ class Instructions(Corpus):
 
 @dataclass(frozen=True)
 class Model:
-    """A model with its source; ``content`` is its identity."""
+    """A model with its source; ``content`` is its identity, ``skip`` why nothing is ever run on it."""
 
     id: str
     name: str
@@ -57,6 +57,7 @@ class Model:
     facts: ModelFacts
     content: dict[str, Any]
     missing: str | None = None
+    skip: str | None = None
 
 
 @dataclass
@@ -177,6 +178,7 @@ class Inputs:
             ModelFacts(**entry["facts"]),
             {"source": content, "dtype": entry["dtype"]},
             missing,
+            entry.get("skip"),
         )
 
     def _model_source(self, name: str, kind: str, spec: Any) -> tuple[dict, str, str | None]:

@@ -11,10 +11,11 @@ from reprune.plan.code import checkpoint_code, fetch_code, method_code, stage_co
 from reprune.plan.fingerprint import ROOT
 from reprune.plan.grid import Row, Run
 from reprune.plan.identity import canonical
-from reprune.plan.inputs import Corpus, file_hash
+from reprune.plan.inputs import Corpus, Model, file_hash
 from reprune.plan.plan import Plan
 from reprune.plan.problems import display_path
 from reprune.plan.protocols import Suite, joined
+from reprune.plan.units import Unit
 
 
 class Jobs:
@@ -166,7 +167,7 @@ class Jobs:
     def collect(self, unit_name: str) -> str:
         """The unit's info file and its skipped rows."""
         plan, unit = self.plan, self.plan.units[unit_name]
-        runs = plan.runs_of([unit_name])
+        runs, models = plan.runs_of([unit_name]), self._models(unit)
         data = unit.paper.data
         suites = [suite for run in runs for suite in run.groups[plan.group(unit_name)].values()]
         return canonical(
@@ -181,9 +182,9 @@ class Jobs:
                     "output": str(paths.RESULTS / plan.out),
                     "summary": data["summary"],
                     "substitutions": data.get("substitutions", []),
-                    "model_titles": {r.model.name: r.model.title for r in runs},
-                    "model_notes": {r.model.name: r.model.note for r in runs if r.model.note},
-                    "published_names": {r.model.name: r.model.published_as for r in runs},
+                    "model_titles": {m.name: m.title for m in models},
+                    "model_notes": {m.name: m.note for m in models if m.note},
+                    "published_names": {m.name: m.published_as for m in models},
                     "experiments": {
                         name: {
                             "title": data["experiments"][name]["title"],
@@ -191,6 +192,7 @@ class Jobs:
                         }
                         for name, rows in unit.experiments.items()
                     },
+                    "counts": {table: [row.written() for row in rows] for table, rows in unit.counts.items()},
                     "sources": self._sources(suites, runs),
                     "protocols": self._protocols(suites),
                     "calibrations": {
@@ -218,6 +220,12 @@ class Jobs:
                 "label": f"collect {unit.name}",
             }
         )
+
+    def _models(self, unit: Unit) -> list[Model]:
+        """The models of a unit's rows, those included on which nothing is run."""
+        names = dict.fromkeys(row.model for rows in unit.experiments.values() for row in rows)
+        names |= dict.fromkeys(row.model.name for rows in unit.counts.values() for row in rows)
+        return [self.plan.inputs.model(name, unit.name) for name in names]
 
     def _command(self, unit: str) -> str:
         options = "" if self.plan.scale == "local" else f" --config scale={self.plan.scale}"

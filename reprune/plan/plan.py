@@ -10,6 +10,7 @@ from typing import Any
 from reprune.discovery import MethodEntry, MethodFileError, load_method, method_files
 from reprune.method import Target
 from reprune.plan.calibration import Calibration, calibration_fault
+from reprune.plan.counts import read_counts
 from reprune.plan.grid import Grid, Row, Run
 from reprune.plan.hardware import evaluation_dtype
 from reprune.plan.inputs import Corpus, Inputs, Instructions, Model
@@ -118,7 +119,7 @@ def build_plan(config: dict[str, Any], root: Path = ROOT) -> Plan:
     for paper in papers:
         check_views(paper, protocols, problems)
         rows = {name: grid.expand(paper, name) for name in paper.data.get("experiments", {})}
-        units.update(units_of(paper, rows))
+        units.update(units_of(paper, rows, read_counts(paper, inputs, methods, problems)))
     _check_held_out(grid, problems)
     problems.raise_if_any()
     return _assemble(settings, scale, grid, units, methods, inputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,12 @@ from reprune.method import Target, Unsupported, setting
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 ADAPTERS = ("rank", "alpha", "dropout", "targets", "trainable_share")
-"""What only low-rank adapters have."""
+LACKS: dict[str, dict[str, tuple[str, ...]]] = {
+    "lora": {},
+    "full": {"adapters": ADAPTERS},
+    "replaced": {"adapters": ADAPTERS, "teacher": ("distil",)},
+}
+"""What each kind does without, and the settings that belong to it."""
 
 
 def held_out(wanted: int, rows: int) -> int:
@@ -24,10 +30,10 @@ class Recovery:
 
     ``replaced`` is GRASP's compensation (``alpaca_grasp.py``): all parameters of the blocks that the
     compression replaced are trained, nothing else. ``lora`` trains low-rank adapters, which are merged
-    afterwards (``baseline/run_lora.py``).
+    afterwards (``baseline/run_lora.py``). ``full`` trains all parameters of the compressed model.
     """
 
-    kind: str = setting("lora", "what is trained", choices=("lora", "replaced"))
+    kind: str = setting("lora", "what is trained", choices=tuple(LACKS))
     data: str = setting("alpaca-cleaned", "instruction data of config/data.yaml")
     rows: int | None = setting(None, "rows to train on at most; null for all", minimum=1)
     validation: int = setting(2000, "rows to measure the loss on, at most a tenth of the data", minimum=1)
@@ -45,6 +51,12 @@ class Recovery:
         None, "choose the rank that trains this share of the dense model's parameters", minimum=0, maximum=1
     )
     train_on_inputs: bool = setting(False, "whether the prompt's tokens count in the loss")
+    stop: int | None = setting(
+        None, "end after so many of the training's steps, as a snapshot of it; null for all", minimum=1
+    )
+    distil: float = setting(
+        0.0, "weight of learning the dense model's chances, by DistilBERT's loss", minimum=0, maximum=1
+    )
 
     @classmethod
     def of(cls, settings: dict[str, Any]) -> Recovery:
@@ -54,18 +66,30 @@ class Recovery:
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that this kind of recovery has."""
-        given = dataclasses.asdict(self)
-        return given if self.kind == "lora" else {k: v for k, v in given.items() if k not in ADAPTERS}
+        lacking = {name for names in LACKS[self.kind].values() for name in names}
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in lacking}
 
     def split(self, rows: int) -> tuple[int, int]:
         """On how many of ``rows`` rows a recovery trains, and how many others are kept for validation."""
         validation = held_out(self.validation, rows)
         return min(self.rows or rows, rows - validation), validation
 
-    def supports(self, target: Target) -> Unsupported | None:
-        """None if a model compressed to ``target`` can be recovered this way, else the reason."""
+    def steps(self, rows: int) -> int:
+        """Optimiser steps of the whole training on data of ``rows`` rows; rows may drop out as too long."""
+        return self.epochs * math.ceil(self.split(rows)[0] / self.batch_size)
+
+    def trained(self, rows: int) -> int:
+        """How many examples training sees at most until it stops, one seen twice counted twice."""
+        every = self.epochs * self.split(rows)[0]
+        return every if self.stop is None else min(every, self.stop * self.batch_size)
+
+    def supports(self, target: Target, rows: int) -> Unsupported | None:
+        """None if a model compressed to ``target`` can be recovered so on ``rows`` rows, else the reason."""
         if target.kind in ("unstructured", "n:m"):
             return Unsupported("a mask would be lost: training fills the zeros again")
         if target.kind == "none" and self.kind == "replaced":
             return Unsupported("nothing is replaced in the dense model", "recovery of kind lora")
+        if self.stop is not None and self.stop > self.steps(rows):
+            end = self.steps(rows)
+            return Unsupported(f"training ends after step {end}, before step {self.stop}", f"stop {end}")
         return None

@@ -35,11 +35,12 @@ def recover_resources(run: Run) -> dict[str, int]:
     """``mem_mb`` and ``runtime`` (minutes) of a recovery.
 
     The model, at worst all of it trained with its gradients and both moments of AdamW; what a backward pass
-    needs of every layer; and the logits with their gradients.
+    needs of every layer; the logits with their gradients; and a teacher with its own logits.
     """
     facts = run.model.facts
-    kept = _kept(facts, max(TRAINED_AT_ONCE, run.recovery.length))
-    mem = BASE_MB + (4 * facts.parameters + kept) * FLOAT / 1e6
+    tokens = max(TRAINED_AT_ONCE, run.recovery.length)
+    teacher = facts.parameters + 3 * tokens * facts.vocab_size if run.recovery.distil else 0
+    mem = BASE_MB + (4 * facts.parameters + _kept(facts, tokens) + teacher) * FLOAT / 1e6
     return {"mem_mb": int(mem), "runtime": _minutes(recover_flops(run))}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from reprune.discovery import MethodEntry
 from reprune.method import Target
 from reprune.plan.problems import Problems, nearest
-from reprune.plan.recovery import ADAPTERS, Recovery
+from reprune.plan.recovery import LACKS, Recovery
 
 
 def read_target(spec: dict[str, Any], where: str, problems: Problems) -> Target | None:
@@ -50,9 +50,10 @@ def read_recovery(
     settings = read_fields(Recovery, {**scale, **given}, "recovery", where, problems)
     if settings is None:
         return None
-    idle = [name for name in ADAPTERS if name in given] if settings.kind == "replaced" else []
-    if idle:
-        problems.add(where, f"recovery of kind 'replaced' has no adapters, found {', '.join(idle)}")
+    for what, names in LACKS[settings.kind].items():
+        idle = [name for name in names if name in given]
+        if idle:
+            problems.add(where, f"recovery of kind '{settings.kind}' has no {what}, found {', '.join(idle)}")
     if {"rank", "trainable_share"} <= set(given):
         problems.add(where, "recovery has both rank and trainable_share; the share chooses the rank")
     return settings

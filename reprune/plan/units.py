@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from reprune.plan.grammar import CHECKS, PLOTS, TABLE
+from reprune.plan.counts import CountRow
+from reprune.plan.grammar import CHECKS, COUNTS, PLOTS, TABLE
 from reprune.plan.grid import Row, unit_name
 from reprune.plan.problems import Problems, nearest
 from reprune.plan.source import Source
@@ -15,41 +16,56 @@ VIEWS = ("tables", "plots", "claims")
 
 @dataclass(frozen=True)
 class Unit:
-    """What is tabulated, plotted and judged together. ``views`` are the parts of ``paper.yaml`` it draws."""
+    """What is tabulated, plotted and judged together. ``views`` are the parts of ``paper.yaml`` it draws.
+
+    ``counts`` are the rows of its tables of counts, by table.
+    """
 
     name: str
     paper: Source
     on_request: bool
     experiments: dict[str, list[Row]]
     views: dict[str, list[dict[str, Any]]]
+    counts: dict[str, list[CountRow]]
 
 
-def units_of(paper: Source, rows: dict[str, list[Row]]) -> dict[str, Unit]:
-    """The unit of a paper's usual experiments, and one for each that is made on request."""
+def units_of(paper: Source, rows: dict[str, list[Row]], counts: dict[str, list[CountRow]]) -> dict[str, Unit]:
+    """The unit of a paper's usual experiments and tables of counts, and one for each that is on request."""
     data = paper.data
     groups: dict[str, set[str]] = {data["id"]: set()}
     for experiment in rows:
         groups.setdefault(unit_name(data, experiment), set()).add(experiment)
     return {
         name: Unit(
-            name, paper, name != data["id"], {e: rows[e] for e in rows if e in members}, _views(data, members)
+            name,
+            paper,
+            name != data["id"],
+            {e: rows[e] for e in rows if e in members},
+            _views(data, members, name == data["id"]),
+            counts if name == data["id"] else {},
         )
         for name, members in groups.items()
         if members
     }
 
 
-def _views(data: dict, members: set[str]) -> dict[str, list[dict]]:
-    return {view: [item for item in data.get(view, []) if _experiments(item) <= members] for view in VIEWS}
+def _views(data: dict, members: set[str], usual: bool) -> dict[str, list[dict]]:
+    return {view: [item for item in data.get(view, []) if _belongs(item, members, usual)] for view in VIEWS}
 
 
-def _experiments(item: dict) -> set[str]:
-    return {item["experiment"]} if "experiment" in item else {check["experiment"] for check in item["checks"]}
+def _belongs(item: dict, members: set[str], usual: bool) -> bool:
+    """Whether all experiments of a view are ``members``; what has none belongs to the ``usual`` ones."""
+    if item.get("kind") == COUNTS:
+        return usual
+    checks = item.get("checks", [item])
+    return {check["experiment"] for check in checks} <= members
 
 
 def check_views(paper: Source, protocols: dict[str, Source], problems: Problems) -> None:
     """Check tables, plots and claims against the grammar of the analysis layer."""
     for i, item in enumerate(paper.data.get("tables", [])):
+        if item.get("kind") == COUNTS:
+            continue
         _check(paper, ("tables", i), item, TABLE, problems)
         _check_tasks(paper, ("tables", i), item, protocols, problems)
     for i, item in enumerate(paper.data.get("plots", [])):

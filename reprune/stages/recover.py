@@ -38,6 +38,7 @@ def run(job: Job) -> None:
         spec["dense"]["parameters"],
         stream_seed("recover", spec["data"], spec["seed"]),  # the same order for all rows of a table
         Progress(spec["label"], "examples", job.log),
+        load_model(Path(job.input["model"])) if settings.distil else None,
     )
     seconds = time.monotonic() - start
     with whole(job.output["checkpoint"]) as temporary:

@@ -1,9 +1,16 @@
-"""The loss of scored tokens: forward passes over examples of similar length, logits where they count."""
+"""The loss of scored tokens: forward passes over examples of similar length, logits where they count.
+
+The distillation loss is that of DistilBERT (Sanh et al., arXiv 1910.01108, section 2; official code
+``examples/research_projects/distillation/distiller.py`` of transformers), without its cosine term on hidden
+states: a pruned width has no hidden state in common with the dense model's, and the official code's default
+leaves the term out as well.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,6 +20,15 @@ from torch.nn.utils.rnn import pad_sequence
 from reprune.training.instructions import Example
 
 TOKENS_AT_ONCE = 256  # of one forward pass: more costs memory, and saves no time on a CPU
+TEMPERATURE = 2.0  # of teacher and student in the distillation loss: DistilBERT's official code
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A frozen model whose chances a student learns; ``weight``, 0 to 1, is their share of its loss."""
+
+    model: Any
+    weight: float
 
 
 def grouped(examples: Sequence[Example], tokens: int = TOKENS_AT_ONCE) -> list[list[int]]:
@@ -30,20 +46,40 @@ def grouped(examples: Sequence[Example], tokens: int = TOKENS_AT_ONCE) -> list[l
     return groups
 
 
-def summed_losses(model: Any, examples: Sequence[Example]) -> torch.Tensor:
-    """Cross-entropy summed over each example's scored tokens, (examples,) float64 nats, by one forward pass.
+def summed_losses(model: Any, examples: Sequence[Example], teacher: Teacher | None = None) -> torch.Tensor:
+    """The loss summed over each example's scored tokens, (examples,) float64 nats, by one forward pass.
 
-    Padding stands on the right, where a causal model's earlier positions never see it, so no attention mask
-    is needed.
+    It is cross-entropy, of which a teacher's share gives way to :func:`divergence`. Padding stands on the
+    right, where a causal model's earlier positions never see it, so no attention mask is needed.
     """
     tokens = pad_sequence([torch.tensor(example.tokens) for example in examples], batch_first=True)
     rows, columns = torch.tensor(
         [(row, column) for row, e in enumerate(examples) for column in range(e.first, len(e.tokens))]
     ).unbind(1)
-    with _head_at(model, rows, columns - 1):
-        logits = model(input_ids=tokens, use_cache=False).logits[0]
-    losses = functional.cross_entropy(logits.float(), tokens[rows, columns], reduction="none").double()
+    logits = _logits(model, tokens, rows, columns - 1)
+    losses = functional.cross_entropy(logits, tokens[rows, columns], reduction="none").double()
+    if teacher is not None:
+        with torch.no_grad():
+            wanted = _logits(teacher.model, tokens, rows, columns - 1)
+        distilled = divergence(logits, wanted).double()
+        losses = (1 - teacher.weight) * losses + teacher.weight * distilled
     return torch.zeros(len(examples), dtype=torch.float64).index_add(0, rows, losses)
+
+
+def divergence(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """T² KL(teacher || student) of each position's chances at temperature T = 2, (positions,) nats.
+
+    Takes logits, (positions, vocabulary). T² gives the gradient the size that it has at T = 1 (Hinton et al.,
+    arXiv 1503.02531, section 2).
+    """
+    logs = [functional.log_softmax(logits / TEMPERATURE, dim=-1) for logits in (student, teacher)]
+    return TEMPERATURE**2 * functional.kl_div(*logs, reduction="none", log_target=True).sum(-1)
+
+
+def _logits(model: Any, tokens: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """What a model expects after these positions of ``tokens``, (positions, vocabulary) float32."""
+    with _head_at(model, rows, columns):
+        return model(input_ids=tokens, use_cache=False).logits[0].float()
 
 
 @contextmanager

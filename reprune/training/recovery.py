@@ -1,19 +1,20 @@
-"""Recovery: training a compressed model again, the parts that compression replaced or low-rank adapters."""
+"""Recovery: training a compressed model again, all of it, what compression replaced, or adapters."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 
 from reprune.models.skeleton import find_blocks
 from reprune.plan.recovery import Recovery
 from reprune.training.instructions import Example, examples
 from reprune.training.lora import attach, merge, rank_for_share, targeted
-from reprune.training.loss import example_losses
+from reprune.training.loss import Teacher, example_losses
 from reprune.training.trainer import Schedule, TrainingError, train
 
 Say = Callable[[int, int], None]
@@ -29,34 +30,37 @@ def recover(
     dense_parameters: int,
     seed: int,
     say: Say = lambda done, total: None,
+    dense: Any = None,
 ) -> dict[str, Any]:
     """Train ``model`` in place, a frozen one in float32; what a checkpoint's facts tell of it.
 
     ``replaced`` are the blocks, by index, that recovery of that kind trains, all of their parameters;
     ``dense_parameters`` are those of which ``settings.trainable_share`` is a share. ``say`` counts examples,
-    those of validation twice. Losses are means over scored tokens, in nats. Raises :class:`TrainingError` if
-    there is nothing to train, or nothing to train on, or if training diverges.
+    those of validation twice. ``dense`` is the model that ``settings.distil`` learns from, frozen in float32.
+    Losses are means over scored tokens, in nats; those of validation are cross-entropy alone. Raises
+    :class:`TrainingError` if there is nothing to train, or nothing to train on, if training ends before
+    ``settings.stop``, or if it diverges.
     """
-    lora = settings.kind == "lora"
     held_out = _examples(validation_rows, tokenizer, settings, "validation")
     chosen = _examples(train_rows, tokenizer, settings, "training")
-    schedule = Schedule(
-        settings.epochs, settings.batch_size, settings.learning_rate, settings.warmup, settings.weight_decay
-    )
-    parts = (len(held_out), schedule.epochs * len(chosen), len(held_out))
-    with _adapters(model, settings, dense_parameters, seed) if lora else _blocks(model, replaced) as told:
+    schedule = _schedule(settings)
+    seen = [example for step in schedule.order(chosen, seed) for example in step]
+    parts = (len(held_out), len(seen), len(held_out))
+    teacher = Teacher(dense, settings.distil) if settings.distil else None
+    with _trained(model, settings, replaced, dense_parameters, seed) as told:
         before = _mean_loss(model, held_out, "before training", _part(say, parts, 0))
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        losses = train(model, chosen, schedule, seed, _part(say, parts, 1))
+        losses = train(model, chosen, schedule, seed, _part(say, parts, 1), teacher)
     after = _mean_loss(model, held_out, "after training", _part(say, parts, 2))
     return {
         "kind": settings.kind,
         **told,
         "trainable": trainable,
-        "merged": lora,
+        "merged": settings.kind == "lora",
         "examples": len(chosen),
         "steps": len(losses),
-        "tokens": schedule.epochs * sum(len(example.tokens) for example in chosen),
+        "scheduled_steps": schedule.steps(len(chosen)),
+        "tokens": sum(len(example.tokens) for example in seen),
         "losses": losses,
         "validation_before": before,
         "validation_after": after,
@@ -69,16 +73,39 @@ def _part(say: Say, parts: Sequence[int], index: int) -> Say:
     return lambda done, total: say(before + done * size // total, sum(parts))
 
 
-@contextmanager
-def _blocks(model: Any, indices: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """Let all parameters of some blocks ask for gradients: weights, factors and gains of norms."""
-    if not indices:
+def _schedule(settings: Recovery) -> Schedule:
+    return Schedule(
+        settings.epochs,
+        settings.batch_size,
+        settings.learning_rate,
+        settings.warmup,
+        settings.weight_decay,
+        settings.stop,
+    )
+
+
+def _trained(
+    model: Any, settings: Recovery, replaced: Sequence[int], dense_parameters: int, seed: int
+) -> AbstractContextManager[dict[str, Any]]:
+    """What recovery of this kind trains asks for gradients, and nothing else; gives facts of it."""
+    if settings.kind == "lora":
+        return _adapters(model, settings, dense_parameters, seed)
+    if settings.kind == "full":
+        return _unfrozen([model])
+    if not replaced:
         raise TrainingError("the compression replaced no block, so there is nothing to train")
     _, blocks = find_blocks(model)
-    for index in indices:
-        blocks[index].requires_grad_(True)
+    return _unfrozen([blocks[index] for index in replaced])
+
+
+@contextmanager
+def _unfrozen(modules: Sequence[nn.Module]) -> Iterator[dict[str, Any]]:
+    """Let all parameters of some modules ask for gradients: weights, factors and gains of norms."""
+    for module in modules:
+        module.requires_grad_(True)
     yield {}
-    model.requires_grad_(False)
+    for module in modules:
+        module.requires_grad_(False)
 
 
 @contextmanager

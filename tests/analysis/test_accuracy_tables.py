@@ -95,6 +95,17 @@ def test_a_printed_percentage_is_subtracted_from_a_measured_one(results):
     assert set(frame.unit) == {"%"}
 
 
+def test_a_printed_average_of_other_tasks_is_shown_and_never_subtracted(results):
+    results.add("BESA", answers={"piqa": RIGHT}, model="llama-7b", published_as=["BESA"])
+    (other,) = printed("LLaMA-7B")
+    other["rows"] = [{**row, "task": "average8"} for row in other["rows"]]
+    spec = {**SPEC, "published": {"tables": ["p"], "models": ["LLaMA-7B"], "tasks": ["average8"]}}
+    unit = results.unit([spec], published=[other])
+    frame = tidy(unit, spec, build_table(unit, spec))
+    assert list(frame.origin) == ["measured"] * (len(frame) - 1) + ["published"]
+    assert (frame.task.iloc[-1], frame.value.iloc[-1]) == ("average8", 40.25)
+
+
 def test_a_printed_table_of_another_metric_is_refused(results):
     spec = {**SPEC, "metric": "perplexity", "published": {"tables": ["p"], "models": ["LLaMA-7B"]}}
     unit = results.add("BESA", answers={"piqa": RIGHT}).unit([spec], published=printed("LLaMA-7B"))

@@ -90,6 +90,29 @@ def test_a_curve_along_a_setting_and_along_the_calibration(results):
     assert list(draw(unit, {**CURVE, "x": "calibration.windows"})[1].x) == [32, 32]
 
 
+def test_rows_of_their_own_labels_may_be_points_of_one_line(results):
+    for depth in (0.0, 0.5, 1.0):
+        results.add(f"at {depth}", {"c4": BASE + depth}, method="m", settings={"only_depth": depth})
+    results.add("Dense", {"c4": BASE}, method="dense")
+    spec = {**CURVE, "x": "settings.only_depth", "join": "One block cut", "reference": "Dense"}
+    figure, data = draw(results.unit(), spec)
+    assert list(data.label) == ["at 0.0", "at 0.5", "at 1.0", "Dense"]
+    assert len(figure.axes[0].containers) == 1
+    assert [text.get_text() for text in figure.axes[0].texts] == ["One block cut", "Dense"]
+    assert figure.axes[0].get_xlabel() == "Only depth"
+
+
+def test_a_curve_along_the_steps_of_recovery_begins_without_any(results):
+    trained = {"recovery": {"kind": "lora"}}
+    results.add("untuned", {"c4": BASE + 1})
+    for steps in (10, 20):
+        results.add(f"{steps}", {"c4": BASE}, notes={"recovery": {"steps": steps}}, **trained)
+    results.add("40", status="skipped", reason="training ends after step 30", **trained)
+    figure, data = draw(results.unit(), {**CURVE, "x": "recovery_steps", "join": "LoRA"})
+    assert list(data.x.astype(float).fillna(-1)) == [0, 10, 20, -1]
+    assert figure.axes[0].get_xlabel() == "Recovery steps"
+
+
 def test_each_model_has_a_panel(results):
     for model in ("small", "llama-7b"):
         for share in (0.3, 0.5):

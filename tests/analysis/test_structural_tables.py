@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from reprune.analysis.measurements import fact
+from reprune.analysis.names import RECOVERIES
 from reprune.analysis.notes import origin_notes, reading_notes
 from reprune.analysis.published import find_published
 from reprune.analysis.table import build_table
 from reprune.analysis.terminal import table_lines
+from reprune.plan.recovery import LACKS
 
 LOSSES = {"c4": np.array([2.0, 2.5, 3.0])}
 ZEROS, REMOVED = "zeros in the linear layers of the decoder blocks", "parameters, tied embeddings once"
@@ -83,6 +85,10 @@ def test_recovery_is_shown_where_it_tells_rows_apart(results):
     assert [line.heads[place] for line in table.lines] == ["", "replaced blocks", "adapters"]
     assert fact(unit, table.lines[1].row, "recover_s") == 60.0
     assert fact(unit, table.lines[0].row, "recover_s") is None
+
+
+def test_every_kind_of_recovery_has_words_for_tables():
+    assert set(RECOVERIES) == set(LACKS)
 
 
 def test_recovery_that_all_rows_share_is_no_column(results):

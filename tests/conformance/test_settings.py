@@ -19,6 +19,16 @@ SHOWN_ELSEWHERE = {
     ),
     ("shortgpt", "last_hidden"): "tests/papers/test_shortgpt.py::test_the_final_norm_can_change_the_choice",
     ("shortgpt", "metric"): "tests/papers/test_shortgpt.py::test_angles_may_choose_other_blocks_than_cosines",
+    # Two of three layers are the first and the last by either rule.
+    ("distilbert", "spacing"): "tests/papers/test_distilbert.py::test_spacing_moves_blocks_of_deeper_models",
+    # Sums are the same in either order, and on random weights the second order is next to nothing.
+    ("llm_pruner", "order"): (
+        "tests/papers/test_llm_pruner.py::test_the_order_of_aggregation_can_change_the_choice"
+    ),
+    (
+        "llm_pruner",
+        "fisher",
+    ): "tests/papers/test_llm_pruner.py::test_the_mean_over_samples_can_change_the_choice",
     # Of three layers only two become one, for which both rules agree.
     ("laco", "merge"): "tests/papers/test_laco.py::test_three_layers_tell_the_rules_apart",
 }

@@ -8,6 +8,7 @@ import torch
 from reprune.evaluation.checkpoint_facts import measure_checkpoint
 from reprune.method import StructuralMethod, Target
 from reprune.models.checkpoint import load_model
+from reprune.models.counts import parameters
 
 from .bench import Bench
 from .cases import METHODS, MODELS, RESHAPED, Case
@@ -63,3 +64,10 @@ def test_measured_parameters_are_those_of_the_model(bench: Bench, case: Case):
     compressed = bench.compressed(case)
     counted = measure_checkpoint(compressed.folder, bench.facts(case.model)).params
     assert counted == sum(parameter.numel() for parameter in compressed.model.parameters())
+
+
+@reshaped_cases
+def test_a_shape_told_from_the_configuration_is_the_one_that_is_left(bench: Bench, case: Case):
+    model, cls = bench.compressed(case).model, case.method.cls
+    told = cls.shape(bench.facts(case.model), case.target, cls.Settings(**dict(case.changed)))
+    assert told is None or parameters(told) == sum(parameter.numel() for parameter in model.parameters())

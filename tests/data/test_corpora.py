@@ -9,6 +9,7 @@ import zipfile
 import pytest
 
 from reprune.data.corpora import documents_hash, load_source, read_corpus, write_corpus
+from reprune.data.hub import hub_rows
 from reprune.data.packages import FetchError
 from reprune.data.readers import cut, made_documents
 
@@ -53,6 +54,14 @@ def test_a_hub_data_set_is_read_by_split_and_column(tmp_path, monkeypatch):
     assert load_source("hub", {"path": str(folder), "split": "test", "column": "text"}, None) == ["x"]
     with pytest.raises(FetchError, match="has no column 'txt', found text"):
         load_source("hub", {**spec, "column": "txt"}, None)
+
+
+def test_the_revision_of_a_hub_data_set_is_asked_for(monkeypatch):
+    """Data sets that come with a script can be read from the hub's own conversion of them alone."""
+    asked = {}
+    monkeypatch.setattr("datasets.load_dataset", lambda *names, **options: asked.update(options))
+    hub_rows({"path": "bookcorpus/bookcorpus", "revision": "refs/convert/parquet"})
+    assert (asked["revision"], asked["split"]) == ("refs/convert/parquet", "train")
 
 
 def test_a_hub_data_set_that_cannot_be_had_is_one_line(tmp_path, monkeypatch):

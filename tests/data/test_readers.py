@@ -12,6 +12,24 @@ from reprune.data.packages import FetchError
 from reprune.data.readers import archive_texts, cut, file_text, made_documents, read_documents
 
 LONG = " ".join(f"word{i}" for i in range(20))
+PART = " ".join(f"word{i}" for i in range(600))
+BOOKS = f"""about the book
+*** START OF THE PROJECT GUTENBERG EBOOK, A ***
+
+{PART}
+
+ \n{PART}
+last line
+
+end
+
+*** END OF THE PROJECT GUTENBERG EBOOK, A ***
+***START**THE SMALL PRINT!**START***
+a licence
+*** START OF THIS PROJECT GUTENBERG EBOOK B ***
+b
+*** END OF THIS PROJECT GUTENBERG EBOOK B ***
+"""
 CASES = {
     "lines": ({}, " a b \n\n  \nc\n", [" a b ", "c"]),
     "sentences": (
@@ -25,6 +43,7 @@ CASES = {
         f"<doc id=1>\n{LONG}\n</doc>\nx<doc>too short</doc><doc title='2'>b\n{LONG}</doc>",
         [LONG, f"b\n{LONG}"],
     ),
+    "gutenberg": ({}, BOOKS, [f"{PART}\n\n{PART}\nlast line", "end", "b"]),
     "jsonl": (
         {"column": "text"},
         '{"text": ""}\n{"text": " = Title = \\n"}\r\n\n{"text": "a\u2028b\x85c"}\n',

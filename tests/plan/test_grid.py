@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from reprune.plan.jobs import Jobs
@@ -120,6 +122,23 @@ def test_what_a_method_cannot_do_is_a_row_with_reason_and_nearest_target(experim
         "3:7 needs input widths divisible by 7, llama has a layer with 64 inputs; nearest: 4:8"
     )
     assert len(plan.runs) == 3
+
+
+def test_nothing_is_run_on_a_model_to_skip_and_every_row_of_it_says_why(project, experiment):
+    """ChatGLM-6B: its code lies on the hub alone, and such code is never run."""
+    before = experiment(models="[tiny-llama, tiny-llama-gqa]")
+    project.edit("config/models.yaml", "  title: random Llama, full heads", "  title: T\n  skip: no code")
+    plan = experiment(models="[tiny-llama, tiny-llama-gqa]")
+    skipped = [row for row in rows(plan) if row.model == "tiny-llama"]
+    assert [(row.method, row.reason, row.run) for row in skipped] == [
+        (method, "no code", None) for method in ("dense", "magnitude", "wanda")
+    ]
+    assert set(plan.runs) < set(before.runs)
+    assert {m.name for m in plan.models.values()} == {"tiny-llama-gqa"}
+    alone = experiment(models="[tiny-llama]")
+    assert (alone.runs, alone.models, alone.calibrations, alone.corpora) == ({}, {}, {}, {})
+    info = json.loads(Jobs(alone).collect("mini"))["info"]
+    assert info["model_titles"] == {"tiny-llama": "T"}
 
 
 DROPPER = """\

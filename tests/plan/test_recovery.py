@@ -82,6 +82,9 @@ def test_calibrated_methods_go_on_from_the_compression_of_their_seed(project, re
     "other",
     [
         "kind: replaced",
+        "kind: full",
+        "kind: lora, rank: 4, stop: 2",
+        "kind: lora, rank: 4, distil: 0.5",
         "kind: lora, rank: 5",
         "kind: lora, rank: 4, rows: 15",
         "kind: lora, rank: 4, learning_rate: 0.001",
@@ -105,7 +108,7 @@ def test_other_data_is_another_run_and_another_note_is_not(project, recovered):
 
 
 def test_a_default_that_is_written_out_changes_nothing(recovered):
-    given = "kind: lora, rank: 4, alpha: 16, weight_decay: 0, targets: "
+    given = "kind: lora, rank: 4, alpha: 16, weight_decay: 0, stop: null, distil: 0, targets: "
     given += f"[{', '.join(PROJECTIONS)}]"
     plan = recovered(LORA, entry(given), seeds="[0]")
     assert rows(plan)["trained", 0].run == rows(plan)["other", 0].run
@@ -117,6 +120,18 @@ def test_the_scale_gives_sizes_below_the_entrys_own(project, recovered):
     assert (own.rows, own.validation, own.batch_size) == (12, 4, 4)
     project.edit("config/scales/smoke.yaml", "rows: 16, validation: 4", "rows: null, validation: 4")
     assert only(recovered(LORA, seeds="[0]")).recovery.rows is None
+
+
+def test_an_entry_may_name_other_sizes_of_the_scale(project, recovered):
+    own = entry("kind: lora, batch_size: 2, sizes: $short_recovery")
+    project.edit("config/scales/smoke.yaml", "values:", "values:\n  short_recovery: {rows: 8, batch_size: 1}")
+    found = only(recovered(own, seeds="[0]")).recovery
+    assert (found.rows, found.batch_size, found.validation) == (8, 2, Recovery().validation)
+    project.edit(PAPER, "$short_recovery", "$shor_recovery")
+    (line,) = project.complaints()
+    assert line.startswith(f"{PAPER}:10: sizes is '$shor_recovery', which the scale does not define; did you")
+    project.edit("config/scales/smoke.yaml", "{rows: 8, batch_size: 1}", "{rows: 8, rank: 1}")
+    assert any("unknown key 'rank' in values.short_recovery" in line for line in project.complaints())
 
 
 @pytest.mark.parametrize("target", ["sparsity: 0.5", "pattern: '2:4'"])
@@ -149,6 +164,10 @@ def test_the_dense_model_may_get_adapters_and_has_nothing_replaced(recovered):
         ("targets: q_proj", "setting 'targets' of recovery is 'q_proj'; expected a list of"),
         ("data: alpaca", "unknown instruction data 'alpaca'; did you mean 'alpaca-cleaned'?"),
         ("kind: replaced, rank: 8", "recovery of kind 'replaced' has no adapters, found rank"),
+        ("kind: full, alpha: 8", "recovery of kind 'full' has no adapters, found alpha"),
+        ("kind: replaced, distil: 0.5", "recovery of kind 'replaced' has no teacher, found distil"),
+        ("distil: 2", "setting 'distil' of recovery is 2; expected a number from 0 to 1"),
+        ("stop: 0", "setting 'stop' of recovery is 0; expected a number from 1 to …"),
         ("rank: 8, trainable_share: 0.1", "recovery has both rank and trainable_share; the share chooses"),
         ("length: 513", "recovery on examples of 513 tokens goes beyond the context of tiny-llama, 512"),
     ],
@@ -181,9 +200,19 @@ def test_the_job_and_the_records_say_what_the_recovery_is(recovered):
     assert info["info"]["experiments"]["main"]["rows"][0]["recovery"]["rank"] == 4
 
 
-def test_settings_of_adapters_are_none_of_the_other_kind():
-    replaced, lora = Recovery(kind="replaced").settings, Recovery().settings
-    assert set(lora) - set(replaced) == {"rank", "alpha", "dropout", "targets", "trainable_share"}
+def test_settings_of_adapters_and_teachers_are_those_of_the_kinds_that_have_them():
+    replaced, full, lora = (set(Recovery(kind=kind).settings) for kind in ("replaced", "full", "lora"))
+    assert lora - full == {"rank", "alpha", "dropout", "targets", "trainable_share"}
+    assert full - replaced == {"distil"} and replaced < full < lora
+
+
+def test_a_stop_beyond_the_end_is_a_row_with_its_reason(recovered):
+    """16 rows in batches of 4 make 4 steps."""
+    plan = recovered("{method: thin, recovery: {kind: full, stop: 4}}", entry("kind: full, stop: 5"))
+    found = {row.label: row for row in rows(plan).values()}
+    assert found["thin"].reason is None and plan.runs[found["thin"].run].recovery.stop == 4
+    assert found["other"].reason == "training ends after step 4, before step 5; nearest: stop 4"
+    assert found["other"].run is None
 
 
 @pytest.mark.parametrize(
@@ -205,9 +234,21 @@ def test_the_listing_names_the_data_and_the_time_counts_the_compression(recovere
     # 50,304 weights in each of 3 blocks, a final norm of 64, a head of 258 x 64; 16 rows forward and
     # backward, 4 rows forward twice.
     assert recover_flops(run) == 2 * (3 * 50_304 + 64 + 258 * 64) * 400 * (16 * 3 + 4 * 2)
+    taught = only(recovered(entry("kind: full, epochs: 2, stop: 6, distil: 0.5"), seeds="[0]"))
+    assert recover_flops(taught) == 2 * (3 * 50_304 + 64 + 258 * 64) * 400 * (24 * 4 + 4 * 2)
     assert (
         estimate(plan, [run], [], tmp_path).core_seconds > estimate(plan, [base], [], tmp_path).core_seconds
     )
+
+
+def test_a_teacher_is_in_memory_too(recovered, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    keys = {"models": "[llama-7b]", "seeds": "[0]", "scale": "full"}
+    alone, taught = (
+        recover_resources(only(recovered(entry(text, "dense"), **keys)))["mem_mb"]
+        for text in ("kind: full", "kind: full, distil: 0.5")
+    )
+    assert 6_738 * 4 < taught - alone < 1.1 * 6_738 * 4
 
 
 def test_memory_of_a_recovery_grows_with_the_model(recovered, monkeypatch):

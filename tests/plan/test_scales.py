@@ -46,12 +46,14 @@ def test_the_paper_scale_offline_names_what_it_lacks_and_each_source(cached_noth
         "ptb-test",
         "wikitext2-train",
         "ptb-validation",
+        "bookcorpus-train",
         "alpaca-cleaned",
         "llama-7b",
         "llama-13b",
         "llama-2-7b",
         "llama-2-13b",
         "llama-3.1-8b-instruct",
+        "vicuna-7b",
     }
     assert (
         "wikitext2-test: no mirror folder is named; hub data set Salesforce/wikitext is not in the hub "

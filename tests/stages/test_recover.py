@@ -70,6 +70,19 @@ def test_adapters_are_merged_into_every_layer(made):
     assert all("_proj" in name for name in names)
 
 
+def test_all_of_the_model_is_trained_towards_the_dense_one(made):
+    full = "{method: thin, label: full, recovery: {kind: full, learning_rate: 0.01}}"
+    taught = full.replace("label: full", "label: taught").replace("0.01", "0.01, distil: 0.5")
+    workbench = made(full, taught)
+    checkpoints = {
+        run.recovery.distil: workbench.recover(run) for run in workbench.plan.runs.values() if run.recovery
+    }
+    base = Path("results/runs", recovered(workbench, "full").base, "checkpoint")
+    before, alone, learnt = map(tensors_of, (base, checkpoints[0.0], checkpoints[0.5]))
+    assert changed(before, alone) == changed(before, learnt) == changed(alone, learnt) == set(before)
+    assert structure(checkpoints[0.5]) == structure(base)
+
+
 def test_the_facts_are_the_compressions_and_the_trainings(made):
     workbench = made("thin", LORA)
     run = recovered(workbench, "lora")

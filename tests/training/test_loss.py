@@ -9,7 +9,7 @@ import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from reprune.training.instructions import Example
-from reprune.training.loss import example_losses, grouped, summed_losses
+from reprune.training.loss import Teacher, divergence, example_losses, grouped, summed_losses
 
 
 @torch.no_grad()
@@ -36,6 +36,56 @@ def test_the_loss_is_transformers_own(tiny_model, made_examples):
     labels[:, : example.first] = -100
     theirs = model(input_ids=tokens, labels=labels).loss.item()
     assert summed_losses(model, [example]).item() / example.scored == pytest.approx(theirs, rel=1e-5)
+
+
+@pytest.fixture
+def student_and_teacher(tiny_model):
+    """Two models that agree in nothing but their shape."""
+    student, teacher = tiny_model(), tiny_model()
+    with torch.no_grad():
+        student.model.norm.weight.copy_(torch.linspace(0.2, 3, 64))
+    return student, teacher
+
+
+def test_divergence_of_two_words_by_hand():
+    """Chances 1/2, 1/2 against 3/4, 1/4 at temperature 2, and against themselves."""
+    student, teacher = torch.zeros(2, 2), torch.tensor([[2 * math.log(3), 0.0], [1.0, 1.0]])
+    expected = 4 * (0.75 * math.log(1.5) + 0.25 * math.log(0.5))
+    assert divergence(student, teacher).tolist() == pytest.approx([expected, 0.0], abs=1e-6)
+
+
+@torch.no_grad()
+def divergence_by_definition(student, teacher, example):
+    """The summed distillation loss of one example, in float64."""
+    tokens = torch.tensor([example.tokens])
+    wanted, own = (torch.softmax(m(input_ids=tokens).logits[0].double() / 2, -1) for m in (teacher, student))
+    each = 4 * (wanted * (wanted / own).log()).sum(-1)
+    return each[example.first - 1 : -1].sum().item()
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
+def test_a_teachers_share_is_its_divergence_on_the_scored_tokens(student_and_teacher, made_examples, weight):
+    student, teacher = student_and_teacher
+    expected = [
+        (1 - weight) * by_definition(student, example)
+        + weight * divergence_by_definition(student, teacher, example)
+        for example in made_examples
+    ]
+    found = summed_losses(student, made_examples, Teacher(teacher, weight)).tolist()
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_teacher_like_the_student_leaves_the_rest_of_the_loss(tiny_model, made_examples):
+    model = tiny_model()
+    alone, taught = (summed_losses(model, made_examples, t) for t in (None, Teacher(tiny_model(), 0.4)))
+    torch.testing.assert_close(taught, 0.6 * alone, rtol=1e-5, atol=1e-5)
+
+
+def test_a_student_learns_from_chances_and_its_teacher_does_not(student_and_teacher, made_examples):
+    student, teacher = (model.requires_grad_(True) for model in student_and_teacher)
+    summed_losses(student, made_examples, Teacher(teacher, 0.5)).sum().backward()
+    assert all(p.grad is None for p in teacher.parameters())
+    assert all(p.grad is not None for p in student.parameters())
 
 
 def test_a_head_that_caps_its_logits_goes_on_capping():

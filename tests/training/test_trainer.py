@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
 from reprune.training.instructions import Example
-from reprune.training.loss import summed_losses
+from reprune.training.lora import attach, targeted
+from reprune.training.loss import Teacher, summed_losses
 from reprune.training.trainer import Schedule, TrainingError, accumulate, train
 
 SCHEDULE = Schedule(epochs=2, batch_size=4, learning_rate=1e-2, warmup=0.2)
@@ -38,6 +41,18 @@ def test_small_forward_passes_add_up_to_the_gradient_of_the_whole_step(last_bloc
         assert accumulate(parts, made_examples, tokens) == pytest.approx(loss.item(), rel=1e-6)
         for name, gradient in gradients(parts).items():
             torch.testing.assert_close(gradient, whole.get_parameter(name).grad, rtol=1e-4, atol=1e-7)
+
+
+def test_small_forward_passes_add_up_with_a_teacher_too(last_block, tiny_model, made_examples):
+    whole, parts, teacher = last_block(), last_block(), Teacher(tiny_model(), 0.3)
+    with torch.no_grad():
+        whole.lm_head.weight.mul_(2)
+        parts.lm_head.weight.mul_(2)
+    losses = [accumulate(model, made_examples, n, teacher) for model, n in ((whole, 10_000), (parts, 20))]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    for name, gradient in gradients(whole).items():
+        torch.testing.assert_close(gradient, parts.get_parameter(name).grad, rtol=1e-4, atol=1e-7)
+    assert accumulate(parts, made_examples) != losses[1] and not gradients(teacher.model)
 
 
 def test_a_steps_loss_is_the_mean_over_tokens_not_over_examples(tiny_model):
@@ -82,12 +97,49 @@ def test_equal_seeds_give_equal_weights_and_others_another_order(last_block, mad
 def test_every_epoch_sees_every_example_once(last_block, made_examples, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "reprune.training.trainer.accumulate", lambda model, chosen: seen.append(chosen) or 1.0
+        "reprune.training.trainer.accumulate", lambda model, chosen, **_: seen.append(chosen) or 1.0
     )
     train(last_block(), made_examples, SCHEDULE, seed=0)
     assert [len(chosen) for chosen in seen] == [4, 2, 4, 2]
     for epoch in (seen[:2], seen[2:]):
         assert sorted(map(id, sum(epoch, []))) == sorted(map(id, made_examples))
+
+
+def adapted_model(tiny_model):
+    """A tiny model with adapters, whose dropout draws random numbers in every step."""
+    model = tiny_model()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        attach(model, targeted(model, ["q_proj"]), 4, 16.0, 0.3)
+    return model
+
+
+@pytest.mark.parametrize("adapters", [False, True])
+@pytest.mark.parametrize("stop", [1, 3, 4])
+def test_a_stopped_training_ends_in_the_state_that_the_whole_one_passes(
+    last_block, tiny_model, made_examples, stop, adapters
+):
+    def new():
+        return adapted_model(tiny_model) if adapters else last_block()
+
+    whole, stopped, passed = new(), new(), []
+
+    def keep(step, _):
+        if step == stop:
+            passed.extend(p.detach().clone() for p in whole.parameters())
+
+    losses = train(whole, made_examples, SCHEDULE, seed=5, say=keep)
+    said = []
+    shorter = dataclasses.replace(SCHEDULE, stop=stop)
+    first = train(stopped, made_examples, shorter, seed=5, say=lambda *counts: said.append(counts))
+    assert first == losses[:stop] and said[-1] == (stop, stop)
+    assert all(map(torch.equal, stopped.parameters(), passed)) and not stopped.training
+    assert (stop == 4) == all(map(torch.equal, stopped.parameters(), whole.parameters()))
+
+
+def test_a_stop_beyond_the_end_is_an_error(last_block, made_examples):
+    with pytest.raises(TrainingError, match="stop after step 5 is beyond the training's end, step 4"):
+        train(last_block(), made_examples, dataclasses.replace(SCHEDULE, stop=5), seed=0)
 
 
 def test_the_rate_rises_over_the_warm_up_and_falls_to_nothing():
@@ -125,7 +177,9 @@ def test_the_gradient_is_clipped_to_norm_one(last_block, made_examples, monkeypa
 def test_gains_do_not_decay(last_block, made_examples, monkeypatch):
     monkeypatch.setattr(
         "reprune.training.trainer.accumulate",
-        lambda model, chosen: [setattr(p, "grad", torch.zeros_like(p)) for p in model.parameters()] and 1.0,
+        lambda model, chosen, **_: (
+            [setattr(p, "grad", torch.zeros_like(p)) for p in model.parameters()] and 1.0
+        ),
     )
     model = last_block()
     weight = model.model.layers[2].mlp.up_proj.weight.detach().clone()
@@ -147,7 +201,7 @@ def test_a_gradient_that_is_not_finite_stops_before_it_is_used(last_block, made_
     model = last_block()
     monkeypatch.setattr(
         "reprune.training.trainer.accumulate",
-        lambda model, chosen: (
+        lambda model, chosen, **_: (
             [setattr(p, "grad", torch.full_like(p, torch.inf)) for p in model.parameters() if p.requires_grad]
             and 1.0
         ),

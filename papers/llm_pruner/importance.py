@@ -1,0 +1,143 @@
+"""How much a structure matters: scores of channels at each place, and of whole structures.
+
+LLM-Pruner, section 3.2; official code ``LLMPruner/pruner/hf_llama_pruner.py``, classes ``TaylorImportance``
+and ``MagnitudeImportance``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from reprune.lazy import LazyModule, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from reprune.calibration.subject import Subject
+    from reprune.surgery.coupling import Place
+
+gradients = LazyModule("reprune.calibration.gradients")
+coupling = LazyModule("reprune.surgery.coupling")
+
+SECOND_ORDER = ("element2", "element12")
+AGGREGATIONS: dict[str, Callable[[Any], Any]] = {
+    "sum": lambda scores: scores.sum(dim=0),
+    "mean": lambda scores: scores.mean(dim=0),
+    "product": lambda scores: scores.prod(dim=0),
+    "max": lambda scores: scores.amax(dim=0),
+    "last": lambda scores: scores[-1],
+}
+
+
+def from_gradients(subject: Subject, places: Iterable[Place]) -> dict[str, Tensor]:
+    """The scores of every channel at ``places`` by every estimator that reads gradients, (channels,) each.
+
+    One pass over the calibration, window by window, gives the gradient g of the mean loss and Σ_j g_j², g_j
+    that of window j; the official code makes a pass for each. Names are those of :func:`named`.
+    """
+    where = {place: entries_of(subject.model, place) for place in places}
+    names = {name for entries in where.values() for name, _ in entries}
+    mean, squares = accumulated(subject, {name: subject.model.get_parameter(name) for name in names})
+    scores = {}
+    for place, entries in where.items():
+        found = taylor(
+            by_channel((subject.model.get_parameter(name), dimension) for name, dimension in entries),
+            by_channel((mean[name], dimension) for name, dimension in entries),
+            by_channel((squares[name], dimension) for name, dimension in entries),
+            len(subject.windows),
+        )
+        scores |= {named(estimator, place): score for estimator, score in found.items()}
+    return scores
+
+
+def without_gradients(subject: Subject, place: Place, kind: str) -> Tensor:
+    """(channels,) scores by the size of weights, or by chance."""
+    parameters = [(subject.model.get_parameter(n), d) for n, d in entries_of(subject.model, place)]
+    weights = by_channel(parameters)
+    if kind == "random":
+        return torch.rand(len(weights), generator=subject.generator)
+    return magnitude(weights, kind)
+
+
+def entries_of(model: Any, place: Place) -> list[tuple[str, int]]:
+    """The names of the parameters with an entry for each channel of ``place``, and in which dimension."""
+    pieces = coupling.pieces(model.get_submodule(place.layer), place.side)
+    return [(f"{place.layer}.{name}", dimension) for name, dimension in pieces]
+
+
+def named(estimator: str, place: Place) -> str:
+    """What the scores of one estimator at one place are called."""
+    return f"{estimator}:{place.layer}:{place.side}"
+
+
+def accumulated(subject: Subject, parameters: dict[str, Any]) -> tuple[dict, dict]:
+    """g and Σ_j g_j² of every parameter, in float32 (in float16 the squares of most would vanish)."""
+    mean = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+    squares = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+    windows = len(subject.windows)
+
+    def add(name: str, gradient: Tensor) -> None:
+        mean[name] += gradient
+        squares[name] += gradient.mul_(windows).square_()  # of this window's own mean loss
+
+    gradients.gradients(subject, parameters, add, windows_at_once=1)
+    return mean, squares
+
+
+def by_channel(pieces: Iterable[tuple[Tensor, int]]) -> Tensor:
+    """(channels, entries) from tensors with the dimension that counts channels: a weight with its bias."""
+    flat = [tensor.movedim(dimension, 0).reshape(tensor.shape[dimension], -1) for tensor, dimension in pieces]
+    return flat[0] if len(flat) == 1 else torch.cat(flat, dim=1)
+
+
+def taylor(w: Tensor, g: Tensor, squares: Tensor, samples: int) -> dict[str, Tensor]:
+    """The scores (channels,) of weights (channels, entries) by all estimators from gradients.
+
+    ``g`` is the gradient of the mean loss and ``squares`` Σ_j g_j² over ``samples`` samples. ``vector`` is
+    the first term of Eq. 3, ``element1`` and ``element2`` are one term of Eq. 5 each, ``element12`` is all of
+    it, |g w - ½ Σ_j (g_j w)²|; with ``-mean`` the sum over samples is a mean, as in the official code.
+    """
+    first, second = w * g, w.square() * squares
+    return {
+        "vector": first.sum(dim=1).abs(),
+        "element1": first.abs().sum(dim=1),
+        "element2": second.sum(dim=1) / 2,
+        "element2-mean": second.sum(dim=1) / samples,
+        "element12": (first - second / 2).abs().sum(dim=1),
+        "element12-mean": (first - second / (2 * samples)).abs().sum(dim=1),
+    }
+
+
+def magnitude(w: Tensor, kind: str) -> Tensor:
+    """(channels,) Σ |w| for ``l1`` and Σ w², without a root, for ``l2``; weights (channels, entries)."""
+    return w.abs().sum(dim=1) if kind == "l1" else w.square().sum(dim=1)
+
+
+def folded(scores: Tensor, features: Tensor, width: int, kv_fold: str) -> Tensor:
+    """(units, width) of a place that may have several channels for each of ``width``.
+
+    With grouped heads a structure has more query channels than key channels: those of its own query heads are
+    added up, ``groups``. The official code takes every n-th head of the layer instead, of other structures.
+    """
+    units, own = features.shape
+    if kv_fold == "official":
+        return scores[features.flatten().sort().values].view(own // width, units, width).sum(dim=0)
+    return scores[features].view(units, own // width, width).sum(dim=1)
+
+
+def structure_scores(
+    scores: list[Tensor], features: list[Tensor], aggregation: str, order: str, kv_fold: str
+) -> Tensor:
+    """(units,) the scores of structures from those of the channels, (channels,), at each of their places.
+
+    ``features`` are (units, channels of a unit) for each place, in order of execution. The paper adds up the
+    channels of a structure at each place and then aggregates over places; the ``official`` order aggregates
+    each channel over places before it adds up channels. They agree for sums.
+    """
+    width = min(own.shape[1] for own in features)
+    each = torch.stack(
+        [folded(s, own, width, kv_fold) for s, own in zip(scores, features, strict=True)]
+    )  # (places, units, width)
+    aggregate = AGGREGATIONS[aggregation]
+    return aggregate(each).sum(dim=1) if order == "official" else aggregate(each.sum(dim=2))
