@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 
 CHUNK = 64  # positions whose logits are held at once
+TOKENS_AT_ONCE = 512  # of short windows several share a pass: products over 128 tokens run at half speed
 PROBE = 8  # tokens on which a plain head is recognised
 
 
@@ -33,10 +34,13 @@ def window_losses(
     batch_size: int,
     say: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[float]:
-    """Mean cross-entropy of each window's tokens 2…L given those before, in nats; logits in float32."""
+    """Mean cross-entropy of each window's tokens 2…L given those before, in nats; logits in float32.
+
+    At least ``batch_size`` windows share a pass.
+    """
     logits_of = _chunked_logits if _head_is_plain(model, windows[:1, :PROBE]) else _whole_logits
     losses: list[float] = []
-    for batch in windows.split(batch_size):
+    for batch in windows.split(max(batch_size, TOKENS_AT_ONCE // windows.shape[1])):
         total = torch.zeros(len(batch), dtype=torch.float64)
         for first, logits in logits_of(model, batch):
             targets = batch[:, first + 1 : first + 1 + logits.shape[1]]
@@ -60,8 +64,9 @@ def _chunked_logits(model: Any, batch: torch.Tensor) -> Iterator[tuple[int, torc
     evaluation's time.
     """
     hidden = model.get_decoder()(input_ids=batch, use_cache=False).last_hidden_state
-    for first in range(0, batch.shape[1], CHUNK):
-        yield first, model.get_output_embeddings()(hidden[:, first : first + CHUNK])
+    positions = max(1, CHUNK // len(batch))
+    for first in range(0, batch.shape[1], positions):
+        yield first, model.get_output_embeddings()(hidden[:, first : first + positions])
 
 
 def _head_is_plain(model: Any, probe: torch.Tensor) -> bool:
