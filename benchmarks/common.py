@@ -33,13 +33,13 @@ def arguments(
     return options
 
 
-def plan_with_inputs(scale: str, unit: str = "besa") -> Plan:
-    """The plan of a scale; exits with one line if the model or a calibration of ``unit`` is not there yet."""
+def plan_with_inputs(scale: str, *units: str) -> Plan:
+    """The plan of a scale; exits with one line if a model or a calibration of ``units`` is not there."""
     plan = build_plan({"scale": scale})
     wanted = [MODELS / m for m in plan.models] + [
         CALIBRATION / f"{c}.safetensors"
         for c in plan.calibrations
-        if c in {r.calibration.id for r in plan.runs_of([unit]) if r.calibration}
+        if c in {r.calibration.id for r in plan.runs_of(list(units)) if r.calibration}
     ]
     missing = [str(path) for path in wanted if not path.exists()]
     if missing:

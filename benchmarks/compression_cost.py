@@ -59,7 +59,7 @@ def main() -> None:
     options = arguments(__doc__.splitlines()[0])
     from safetensors.torch import load_file
 
-    plan = plan_with_inputs(options.scale)
+    plan = plan_with_inputs(options.scale, "besa")
     runs = {
         run.method.id: run
         for run in plan.runs_of(["besa"])

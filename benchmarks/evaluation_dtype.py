@@ -22,7 +22,7 @@ def main() -> None:
     from reprune.evaluation.perplexity import summarise, window_losses
     from reprune.evaluation.text import evaluation_windows
 
-    plan = plan_with_inputs(options.scale)
+    plan = plan_with_inputs(options.scale, "besa")
     run = next(run for run in plan.runs_of(["besa"]) if run.method.id == "dense")
     folder = MODELS / run.model.id
     tokenizer = AutoTokenizer.from_pretrained(folder)

@@ -11,7 +11,8 @@ from common import arguments, plan_with_inputs, scratch, seconds
 from reprune.plan.grid import Run
 from reprune.plan.paths import CALIBRATION, MODELS
 
-LIMITS = {"grasp": 6.0}
+LIMITS = {"grasp": 6.0, "llm_pruner": 4.0}
+UNITS = ("grasp_ratios", "llm_pruner")
 ROUNDS = 3
 
 
@@ -45,27 +46,27 @@ def pass_over(subject: object) -> None:
 
 def main() -> None:
     options = arguments(
-        __doc__.splitlines()[0], more={"--methods": {"nargs": "+", "default": ["grasp", "shortgpt"]}}
+        __doc__.splitlines()[0],
+        more={"--methods": {"nargs": "+", "default": ["grasp", "shortgpt", "llm_pruner"]}},
     )
-    plan = plan_with_inputs(options.scale, "grasp")
+    plan = plan_with_inputs(options.scale, *UNITS)
     runs = {
         run.method.id: run
-        for run in plan.runs_of(["grasp_ratios"])
-        if run.target.sparsity == 0.2 and run.recovery is None and run.method.id in options.methods
+        for run in plan.runs_of(list(UNITS))
+        if run.target.sparsity == 0.2
+        and run.recovery is None
+        and run.settings == run.method.cls.Settings()
+        and run.method.id in options.methods
     }
     batch = plan.compress["batch_size"]
     ratios: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(ROUNDS):
-        dense = subject_of(next(iter(runs.values())), batch)
+    for name, run in [pair for _ in range(ROUNDS) for pair in runs.items()]:
+        dense, subject = subject_of(run, batch), subject_of(run, batch)
         floor = seconds(lambda dense=dense: pass_over(dense))
-        for name, run in runs.items():
-            subject = subject_of(run, batch)
-            method = run.method.cls(run.settings, run.target)
-            spent = seconds(lambda method=method, subject=subject: method.compress(subject))
-            ratios[name].append(spent / floor)
-            print(
-                f"  pass {floor:6.1f} s   {name:14} {spent:6.1f} s   ratio {spent / floor:5.2f}", flush=True
-            )
+        method = run.method.cls(run.settings, run.target)
+        spent = seconds(lambda method=method, subject=subject: method.compress(subject))
+        ratios[name].append(spent / floor)
+        print(f"  pass {floor:6.1f} s   {name:14} {spent:6.1f} s   ratio {spent / floor:5.2f}", flush=True)
     for name, found in ratios.items():
         limit = f", limit {LIMITS[name]:g}" if name in LIMITS else ""
         middle = sorted(found)[len(found) // 2]

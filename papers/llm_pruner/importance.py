@@ -21,6 +21,7 @@ gradients = LazyModule("reprune.calibration.gradients")
 coupling = LazyModule("reprune.surgery.coupling")
 
 SECOND_ORDER = ("element2", "element12")
+CHANNELS = 64  # scored at once
 AGGREGATIONS: dict[str, Callable[[Any], Any]] = {
     "sum": lambda scores: scores.sum(dim=0),
     "mean": lambda scores: scores.mean(dim=0),
@@ -30,25 +31,46 @@ AGGREGATIONS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def from_gradients(subject: Subject, places: Iterable[Place]) -> dict[str, Tensor]:
+def from_gradients(subject: Subject, places: Iterable[Place], second: bool) -> dict[str, Tensor]:
     """The scores of every channel at ``places`` by every estimator that reads gradients, (channels,) each.
 
     One pass over the calibration, window by window, gives the gradient g of the mean loss and Σ_j g_j², g_j
-    that of window j; the official code makes a pass for each. Names are those of :func:`named`.
+    that of window j; the official code makes a pass for each. Without ``second`` order the squares, as many
+    as weights, are left out. Names are those of :func:`named`.
     """
     where = {place: entries_of(subject.model, place) for place in places}
     names = {name for entries in where.values() for name, _ in entries}
-    mean, squares = accumulated(subject, {name: subject.model.get_parameter(name) for name in names})
+    weights = {name: subject.model.get_parameter(name) for name in names}
+    tables = (weights, *accumulated(subject, weights, second))
     scores = {}
     for place, entries in where.items():
-        found = taylor(
-            by_channel((subject.model.get_parameter(name), dimension) for name, dimension in entries),
-            by_channel((mean[name], dimension) for name, dimension in entries),
-            by_channel((squares[name], dimension) for name, dimension in entries),
-            len(subject.windows),
-        )
+        found = scores_at(tables, entries, len(subject.windows))
         scores |= {named(estimator, place): score for estimator, score in found.items()}
     return scores
+
+
+def scores_at(
+    tables: tuple[dict[str, Tensor], ...], entries: list[tuple[str, int]], samples: int
+) -> dict[str, Tensor]:
+    """The scores by all estimators, (channels,) each, some channels at a time, which bounds their products.
+
+    ``tables`` are weights, gradients and sums of squared gradients by name.
+    """
+    name, dimension = entries[0]
+    parts = []
+    for first in range(0, tables[0][name].shape[dimension], CHANNELS):
+        cut = [
+            by_channel((narrowed(table[name], dimension, first), dimension) for name, dimension in entries)
+            for table in tables
+        ]
+        w, g, squares = (*cut, None)[:3]
+        parts.append(taylor(w, g, squares, samples))
+    return {estimator: torch.cat([part[estimator] for part in parts]) for estimator in parts[0]}
+
+
+def narrowed(tensor: Tensor, dimension: int, first: int) -> Tensor:
+    """:data:`CHANNELS` of a tensor from the ``first`` on, or those that are left."""
+    return tensor.narrow(dimension, first, min(CHANNELS, tensor.shape[dimension] - first))
 
 
 def without_gradients(subject: Subject, place: Place, kind: str) -> Tensor:
@@ -71,18 +93,18 @@ def named(estimator: str, place: Place) -> str:
     return f"{estimator}:{place.layer}:{place.side}"
 
 
-def accumulated(subject: Subject, parameters: dict[str, Any]) -> tuple[dict, dict]:
-    """g and Σ_j g_j² of every parameter, in float32 (in float16 the squares of most would vanish)."""
-    mean = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
-    squares = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+def accumulated(subject: Subject, parameters: dict[str, Any], second: bool) -> list[dict[str, Tensor]]:
+    """g of every parameter, and Σ_j g_j² if asked, in float32 (in float16 most squares would vanish)."""
+    sums = [{n: torch.zeros_like(p) for n, p in parameters.items()} for _ in range(1 + second)]
     windows = len(subject.windows)
 
     def add(name: str, gradient: Tensor) -> None:
-        mean[name] += gradient
-        squares[name] += gradient.mul_(windows).square_()  # of this window's own mean loss
+        sums[0][name] += gradient
+        if second:
+            sums[1][name] += gradient.mul_(windows).square_()  # of this window's own mean loss
 
     gradients.gradients(subject, parameters, add, windows_at_once=1)
-    return mean, squares
+    return sums
 
 
 def by_channel(pieces: Iterable[tuple[Tensor, int]]) -> Tensor:
@@ -91,17 +113,19 @@ def by_channel(pieces: Iterable[tuple[Tensor, int]]) -> Tensor:
     return flat[0] if len(flat) == 1 else torch.cat(flat, dim=1)
 
 
-def taylor(w: Tensor, g: Tensor, squares: Tensor, samples: int) -> dict[str, Tensor]:
+def taylor(w: Tensor, g: Tensor, squares: Tensor | None, samples: int) -> dict[str, Tensor]:
     """The scores (channels,) of weights (channels, entries) by all estimators from gradients.
 
     ``g`` is the gradient of the mean loss and ``squares`` Σ_j g_j² over ``samples`` samples. ``vector`` is
     the first term of Eq. 3, ``element1`` and ``element2`` are one term of Eq. 5 each, ``element12`` is all of
     it, |g w - ½ Σ_j (g_j w)²|; with ``-mean`` the sum over samples is a mean, as in the official code.
     """
-    first, second = w * g, w.square() * squares
-    return {
-        "vector": first.sum(dim=1).abs(),
-        "element1": first.abs().sum(dim=1),
+    first = w * g
+    found = {"vector": first.sum(dim=1).abs(), "element1": first.abs().sum(dim=1)}
+    if squares is None:
+        return found
+    second = w.square() * squares
+    return found | {
         "element2": second.sum(dim=1) / 2,
         "element2-mean": second.sum(dim=1) / samples,
         "element12": (first - second / 2).abs().sum(dim=1),

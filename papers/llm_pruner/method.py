@@ -114,7 +114,7 @@ class LLMPruner(StructuralMethod):
             widths.remove(subject.model, self.removals(families, scores, units))
             subject.progress(step / self.settings.steps)
         for family, gone in zip(families, units, strict=True):
-            report(subject, family, family.units - len(gone), budget.whole[last(family)])
+            report(subject, family, family.units - len(gone), budget.whole[last(family)].units)
 
     def families(self, subject: Subject, traced: list[Family]) -> list[Family]:
         """The structures that may be cut: of the blocks that are not protected, or the hidden channels."""
@@ -125,31 +125,41 @@ class LLMPruner(StructuralMethod):
 
     def budget(self, subject: Subject, families: list[Family]) -> Budget:
         """What goes in all: the asked share of all parameters, or of what ``families`` hold."""
-        whole = sum(family.units * widths.cost(subject.model, family) for family in families)
-        of_all = self.target.sparsity, subject.facts.parameters, whole, self.settings
-        units = {last(family): family.units for family in families}
-        return Budget(shapes.asked(*of_all), shapes.share_of_families(*of_all), units)
+        whole = {
+            last(family): shapes.Family(
+                family.units,
+                widths.cost(subject.model, family),
+                min(own.shape[1] for own in family.members.values()),
+            )
+            for family in families
+        }
+        capacity = sum(family.units * family.cost for family in whole.values())
+        of_all = self.target.sparsity, subject.facts.parameters, capacity, self.settings
+        return Budget(shapes.asked(*of_all), shapes.share_of_families(*of_all), whole)
 
     def channel_scores(
         self, subject: Subject, traced: list[Family], families: list[Family], dense: bool
     ) -> dict[Place, Tensor]:
         """The importance of every channel, (channels,), at every place of ``families``.
 
-        Those from gradients of the dense model serve all runs of a strategy.
+        Those from gradients of the dense model serve all runs of a strategy. Every weight is in a hidden
+        channel: there the second order, whose sums are as large as the model, is measured only if asked for.
         """
         kind, places = self.settings.importance, [place for family in families for place in family.members]
         if kind in (*FROM_WEIGHTS, "random"):
             return {place: importance.without_gradients(subject, place, kind) for place in places}
+        of_blocks = self.settings.strategy == "block"
+        second = of_blocks or kind in importance.SECOND_ORDER
         if dense:
-            of_blocks = self.settings.strategy == "block"
             every = [
                 p for family in traced if (family.block is not None) == of_blocks for p in family.members
             ]
             found = subject.remember(
-                f"taylor-{self.settings.strategy}", lambda: importance.from_gradients(subject, every)
+                f"taylor-{self.settings.strategy}-{1 + second}",
+                lambda: importance.from_gradients(subject, every, second),
             )
         else:
-            found = importance.from_gradients(subject, places)
+            found = importance.from_gradients(subject, places, second)
         averaged = self.settings.fisher == "mean" and kind in importance.SECOND_ORDER
         return {
             place: found[importance.named(f"{kind}-mean" if averaged else kind, place)] for place in places
@@ -164,28 +174,31 @@ class LLMPruner(StructuralMethod):
         share: float,
     ) -> list[list[int]]:
         """Which structures of each family go, so that ``share`` of the budget has gone afterwards."""
-        settings, model = self.settings, subject.model
-        costs = [widths.cost(model, family) for family in families]
-        left = share * budget.parameters - (subject.facts.parameters - subject.parameters)
+        settings = self.settings
         ranked = [self.scores_of(family, scores) for family in families]
         if settings.ranking == "global" and settings.counting == "parameters":
+            costs = [widths.cost(subject.model, family) for family in families]
+            left = share * budget.parameters - (subject.facts.parameters - subject.parameters)
             return selection.lowest_of_all(ranked, costs, left)
         if settings.ranking == "global":
-            there, whole = sum(map(len, ranked)), sum(budget.whole.values())
+            there, whole = sum(map(len, ranked)), sum(family.units for family in budget.whole.values())
             return selection.lowest_by_count(ranked, there - int(whole * (1 - share * budget.ratio)))
-        if settings.counting == "parameters":
-            counts = shapes.apportion(
-                [(family.units, cost) for family, cost in zip(families, costs, strict=True)], left
-            )
-        else:
-            counts = [self.truncated(family, budget, share) for family in families]
+        counts = self.counts(families, budget, share)
         return [selection.lowest(own, count) for own, count in zip(ranked, counts, strict=True)]
 
-    def truncated(self, family: Family, budget: Budget, share: float) -> int:
-        """How many structures of a family go by the official code's count of channels."""
-        width = min(own.shape[1] for own in family.members.values())
-        whole = budget.whole[last(family)]
-        return shapes.official_count(family.units, whole, width, share * budget.ratio)
+    def counts(self, families: list[Family], budget: Budget, share: float) -> list[int]:
+        """How many structures of each family go next: in all so many as a single step would take by then."""
+        whole = [budget.whole[last(family)] for family in families]
+        if self.settings.counting == "official":
+            return [
+                shapes.official_count(family.units, *dense[::2], share * budget.ratio)
+                for family, dense in zip(families, whole, strict=True)
+            ]
+        gone = shapes.apportion([dense[:2] for dense in whole], share * budget.parameters)
+        return [
+            max(0, count - (dense.units - family.units))
+            for family, dense, count in zip(families, whole, gone, strict=True)
+        ]
 
     def scores_of(self, family: Family, scores: dict[Place, Tensor]) -> Tensor:
         """(units,) the importance of the structures of ``family``."""
@@ -214,11 +227,11 @@ class LLMPruner(StructuralMethod):
 
 @dataclass(frozen=True)
 class Budget:
-    """What goes in all steps: parameters, their share of what may go, and how many structures there were."""
+    """What goes in all steps: parameters, their share of what may go, and the families of the dense model."""
 
     parameters: float
     ratio: float
-    whole: dict[Place, int]
+    whole: dict[Place, shapes.Family]
 
 
 def last(family: Family) -> Place:

@@ -24,8 +24,9 @@ def lowest_of_all(scores: list[Tensor], costs: list[int], remove: float) -> list
     ``costs`` are the parameters of a unit by family. The last unit of a family stays.
     """
     gone: list[list[int]] = [[] for _ in scores]
+    half = min(costs) / 2
     for family, unit in _rising(scores):
-        if costs[family] <= 2 * remove and len(gone[family]) + 1 < len(scores[family]):
+        if costs[family] <= remove + half and len(gone[family]) + 1 < len(scores[family]):
             gone[family].append(unit)
             remove -= costs[family]
     return [sorted(units) for units in gone]

@@ -52,6 +52,20 @@ def refused(facts: ModelFacts, target: Target, settings: Settings) -> Unsupporte
     """Every family keeps a structure: what asks for more, or leaves no block to cut, is refused."""
     if not target.structural:
         return None
+    if settings.strategy == "channel":
+        idle = [
+            name for name in ("keep_first", "keep_last", "only_depth") if getattr(settings, name) is not None
+        ]
+        if idle:
+            return Unsupported(
+                f"hidden channels run through all blocks, so {idle[0]} has no meaning", "block"
+            )
+        if settings.aggregation == "product":
+            return Unsupported("a product of hundreds of scores is zero for every hidden channel", "sum")
+    if settings.only_depth is not None and (settings.keep_first, settings.keep_last) != (None, None):
+        return Unsupported(
+            "only_depth names the one block that is cut, nothing is left to keep", "only_depth"
+        )
     every = families(facts, target.sparsity, settings)
     if not every:
         return Unsupported(f"all {facts.layers} blocks are protected", "a smaller keep_first or keep_last")

@@ -46,7 +46,8 @@ class Family:
     """Structures of one kind: heads of a layer, its intermediate channels, or the model's hidden channels.
 
     ``members`` has for every place the features, (units, width), that each structure holds there; places are
-    in order of execution. ``block`` is the index of the block they all lie in, None if they run through many.
+    in order of execution, those outside the blocks behind the others. ``block`` is the index of the block
+    they all lie in, None if they run through many.
     """
 
     members: dict[Place, Tensor]

@@ -127,7 +127,7 @@ def test_gradients_of_windows_are_those_of_automatic_differentiation(subject_of,
     subject = subject_of(model, windows=3, length=8)
     name = "model.layers.1.self_attn.k_proj.weight"
     parameter = subject.model.get_parameter(name)
-    mean, squares = importance.accumulated(subject, {name: parameter})
+    mean, squares = importance.accumulated(subject, {name: parameter}, True)
     parameter.requires_grad_(True)
     each = [
         torch.autograd.grad(token_loss(subject.model, window), parameter)[0]
@@ -142,7 +142,7 @@ def test_the_first_order_score_of_a_channel_is_the_slope_of_the_loss_when_it_fad
     subject = subject_of("tiny-llama", windows=4, length=16)
     channels = families(subject.model)[1]
     with torch.enable_grad():
-        scores = importance.from_gradients(subject, list(channels.members))
+        scores = importance.from_gradients(subject, list(channels.members), False)
     down = Place("model.layers.0.mlp.down_proj", "in")
     weight = subject.model.get_submodule(down.layer).weight
     for channel in range(0, 176, 35):
