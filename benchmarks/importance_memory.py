@@ -23,6 +23,8 @@ def measure(scale: str, strategy: str) -> None:
 
     plan = plan_with_inputs(scale, "llm_pruner")
     run = next(r for r in plan.runs_of(["llm_pruner"]) if r.method.id == "llm_pruner")
+    import transformers.models.llama.modeling_llama  # noqa: F401
+
     import reprune.calibration.subject
     import reprune.models.checkpoint  # noqa: F401
 

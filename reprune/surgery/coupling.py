@@ -22,7 +22,7 @@ from reprune.models.parts import put
 from reprune.models.skeleton import find_blocks, first_inputs, hidden_state
 
 IN, OUT = "in", "out"
-ROWS = 256  # features marked in one pass, each in a sequence of its own
+ROWS = 64  # features marked in one pass, each in a sequence of its own
 LENGTH = 2  # tokens of a sequence
 
 
