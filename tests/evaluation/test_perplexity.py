@@ -92,7 +92,14 @@ def test_divergence_is_a_result(losses):
     assert summarise(losses).value == math.inf
 
 
-def test_progress_counts_windows(tiny_model, windows):
+def test_short_windows_share_a_pass(tiny_model, windows):
+    said = []
+    window_losses(tiny_model(), windows, 1, lambda done, total: said.append((done, total)))
+    assert said == [(5, 5)]
+
+
+def test_progress_counts_windows(tiny_model, windows, monkeypatch):
+    monkeypatch.setattr("reprune.evaluation.perplexity.TOKENS_AT_ONCE", windows.shape[1])
     said = []
     window_losses(tiny_model(), windows, 2, lambda done, total: said.append((done, total)))
     assert said == [(2, 5), (4, 5), (5, 5)]
