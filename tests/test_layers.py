@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [
-    ("reprune.lazy", "reprune.method", "reprune.discovery", "reprune.models.counts"),
+    ("reprune.lazy", "reprune.method", "reprune.discovery", "reprune.models.counts", "reprune.models.sizes"),
     ("reprune.plan",),
     ("reprune.records",),
     ("reprune.data",),

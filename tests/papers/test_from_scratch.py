@@ -9,13 +9,14 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config
 
 from papers.from_scratch.method import FromScratch
-from papers.from_scratch.sizes import parameters, size_for, widths
-from reprune.method import ModelFacts, NoSettings, Target
+from reprune.method import ModelFacts, Target
 from reprune.models.checkpoint import save_model
 from reprune.models.folder import ModelFolder
+from reprune.models.sizes import Sizes, SizeSettings, parameters, size_for
 
 LLAMA = ModelFacts("llama", 32, 4096, 11008, 32, 32, 128, 32000, False, 6_738_415_616)
 SMOLLM = ModelFacts("llama", 30, 576, 1536, 9, 3, 64, 49152, True, 134_515_008)
+SHEARED = {"layers": 12, "hidden_size": 384, "heads": 6, "intermediate_size": 1024}
 TINY = {
     "vocab_size": 258,
     "hidden_size": 72,
@@ -49,7 +50,7 @@ def facts_of(model):
 
 
 def compressed(subject, share=0.2):
-    FromScratch(NoSettings(), Target.parameters(share, "width")).compress(subject)
+    FromScratch(SizeSettings(), Target.parameters(share, "width")).compress(subject)
     return subject
 
 
@@ -72,38 +73,32 @@ def made(subject_of):
 def test_the_parameters_counted_before_are_those_of_the_built_model(made, name, share):
     subject = made(name)
     facts, shape = subject.facts, copy.deepcopy(subject.model.config)
-    hidden, inner = size_for(facts, share)
+    sizes = size_for(facts, share)
     compressed(subject, share)
-    assert subject.parameters == parameters(facts, hidden, inner)
-    half_a_channel = 1.5 * hidden * facts.layers
+    assert subject.parameters == parameters(facts, sizes)
+    half_a_channel = 1.5 * sizes.hidden_size * facts.layers
     assert abs(subject.parameters - (1 - share) * facts.parameters) <= half_a_channel + 1
-    shape.hidden_size, shape.intermediate_size, shape.head_dim = hidden, inner, facts.head_dim
+    shape.hidden_size, shape.intermediate_size = sizes.hidden_size, sizes.intermediate_size
+    shape.head_dim = facts.head_dim
     told, wanted = subject.model.config.to_dict(), shape.to_dict()
     assert {k for k in told.keys() | wanted.keys() if told.get(k) != wanted.get(k)} <= {"dtype"}
-    assert subject.notes == {"hidden_size": hidden, "intermediate_size": inner}
+    assert subject.notes == sizes._asdict() and sizes.layers == facts.layers
     assert subject.model(torch.arange(12)[None]).logits.isfinite().all()
 
 
-@pytest.mark.parametrize(
-    ("facts", "share", "size"),
-    [
-        (LLAMA, 0.2, (3584, 9539)),
-        (LLAMA, 0.5, (2656, 7085)),
-        (SMOLLM, 0.2, (504, 1314)),
-        (SMOLLM, 0.5, (360, 1017)),
-    ],
-)
-def test_sizes_of_known_models(facts, share, size):
-    assert size_for(facts, share) == size
-    assert parameters(facts, facts.hidden_size, facts.intermediate_size) == facts.parameters
-    assert 1 - parameters(facts, *size) / facts.parameters == pytest.approx(share, abs=2e-4)
-
-
-def test_both_sizes_are_one_share_of_the_dense_ones_to_a_step_of_the_hidden_size():
-    step = widths(LLAMA).step
-    for share in (0.1, 0.3, 0.5, 0.7, 0.9):
-        hidden, inner = size_for(LLAMA, share)
-        assert abs(hidden - inner * LLAMA.hidden_size / LLAMA.intermediate_size) < 3 * step
+@pytest.mark.parametrize("name", CONFIGS)
+def test_named_sizes_are_built(made, name):
+    subject = made(name)
+    heads = subject.facts.heads // subject.facts.kv_heads  # of one key-value head
+    asked = SizeSettings(layers=1, hidden_size=60, heads=heads, intermediate_size=50)
+    sizes = Sizes(*asked.given)
+    share = 1 - parameters(subject.facts, sizes) / subject.facts.parameters
+    target = Target.parameters(share, "width")
+    assert FromScratch.supports(subject.facts, target, asked) is None
+    FromScratch(asked, target).compress(subject)
+    assert subject.parameters == parameters(subject.facts, sizes)
+    assert facts_of(subject.model).layers == 1 and subject.model.config.hidden_size == 60
+    assert subject.model(torch.arange(12)[None]).logits.isfinite().all()
 
 
 def test_it_is_a_regular_model_that_inherits_nothing(subject_of, tiny_folder, tmp_path):
@@ -137,11 +132,15 @@ def test_weights_come_from_the_runs_generator_alone(subject_of):
 
 
 def test_what_is_refused():
-    def answer(facts, share):
-        return FromScratch.supports(facts, Target.parameters(share, "width"), NoSettings())
+    def answer(facts, share, **sizes):
+        return FromScratch.supports(facts, Target.parameters(share, "width"), SizeSettings(**sizes))
 
     assert answer(SMOLLM, 0.94) is None
     assert answer(SMOLLM, 0.95).nearest == "94% of parameters"
     assert "at the least hidden size, 72, 94.9% of the parameters" in str(answer(SMOLLM, 0.95))
     other = ModelFacts("gpt2", 12, 768, 3072, 12, 12, 64, 50257, True, 124_439_808)
     assert "counts models built as Llama" in str(answer(other, 0.2))
+    assert "these sizes leave out 71.9% of the parameters" in str(answer(SMOLLM, 0.5, **SHEARED))
+    assert answer(SMOLLM, 0.72, **SHEARED) is None
+    assert answer(SMOLLM, 0.72, **{**SHEARED, "heads": 7}).nearest == "heads 6"
+    assert answer(SMOLLM, 0.2, hidden_size=640).nearest == "hidden_size 576"
