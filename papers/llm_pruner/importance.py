@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from reprune.surgery.coupling import Place
 
 gradients = LazyModule("reprune.calibration.gradients")
-coupling = LazyModule("reprune.surgery.coupling")
+widths = LazyModule("reprune.surgery.widths")
 
 SECOND_ORDER = ("element2", "element12")
 CHANNELS = 64  # scored at once
@@ -38,7 +38,7 @@ def from_gradients(subject: Subject, places: Iterable[Place], second: bool) -> d
     that of window j; the official code makes a pass for each. Without ``second`` order the squares, as many
     as weights, are left out. Names are those of :func:`named`.
     """
-    where = {place: entries_of(subject.model, place) for place in places}
+    where = {place: widths.names_at(subject.model, place) for place in places}
     names = {name for entries in where.values() for name, _ in entries}
     weights = {name: subject.model.get_parameter(name) for name in names}
     tables = (weights, *accumulated(subject, weights, second))
@@ -75,17 +75,11 @@ def narrowed(tensor: Tensor, dimension: int, first: int) -> Tensor:
 
 def without_gradients(subject: Subject, place: Place, kind: str) -> Tensor:
     """(channels,) scores by the size of weights, or by chance."""
-    parameters = [(subject.model.get_parameter(n), d) for n, d in entries_of(subject.model, place)]
+    parameters = widths.parameters_at(subject.model, place)
     weights = by_channel(parameters)
     if kind == "random":
         return torch.rand(len(weights), generator=subject.generator)
     return magnitude(weights, kind)
-
-
-def entries_of(model: Any, place: Place) -> list[tuple[str, int]]:
-    """The names of the parameters with an entry for each channel of ``place``, and in which dimension."""
-    pieces = coupling.pieces(model.get_submodule(place.layer), place.side)
-    return [(f"{place.layer}.{name}", dimension) for name, dimension in pieces]
 
 
 def named(estimator: str, place: Place) -> str:

@@ -16,12 +16,12 @@ KEPT = 10  # vectors of hidden size that a decoder block keeps of a token for it
 def compress_resources(run: Run) -> dict[str, int]:
     """``mem_mb`` and ``runtime`` (minutes) of a compression.
 
-    A structural method holds the model, the gradients of its weights and what a backward pass needs; any
-    other one block, the embeddings and the activations.
+    A structural method holds the model, the gradients of its weights, at worst their squares, and what a
+    backward pass needs; any other one block, the embeddings and the activations.
     """
     facts = run.model.facts
     if issubclass(run.method.cls, StructuralMethod):
-        mem = BASE_MB + (2 * facts.parameters + _kept(facts, DIFFERENTIATED_AT_ONCE)) * FLOAT / 1e6
+        mem = BASE_MB + (3 * facts.parameters + _kept(facts, DIFFERENTIATED_AT_ONCE)) * FLOAT / 1e6
         return {"mem_mb": int(mem), "runtime": _minutes(compress_flops(run))}
     block = facts.parameters / facts.layers * FLOAT
     embeddings = facts.vocab_size * facts.hidden_size * FLOAT * 2

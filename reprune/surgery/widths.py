@@ -21,10 +21,15 @@ def features_of(family: Family, units: Iterable[int]) -> dict[Place, Tensor]:
     return {place: own[chosen].flatten() for place, own in family.members.items()}
 
 
+def names_at(model: nn.Module, place: Place) -> list[tuple[str, int]]:
+    """The names of the parameters with an entry for each feature of ``place``, and in which dimension."""
+    own = pieces(model.get_submodule(place.layer), place.side)
+    return [(f"{place.layer}.{name}", dimension) for name, dimension in own]
+
+
 def parameters_at(model: nn.Module, place: Place) -> list[tuple[nn.Parameter, int]]:
     """The parameters with an entry for each feature of ``place``, and in which dimension."""
-    module = model.get_submodule(place.layer)
-    return [(getattr(module, name), dimension) for name, dimension in pieces(module, place.side)]
+    return [(model.get_parameter(name), dimension) for name, dimension in names_at(model, place)]
 
 
 def cost(model: nn.Module, family: Family) -> int:
