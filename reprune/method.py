@@ -134,13 +134,16 @@ class NoSettings:
 class Method:
     """Base of all methods; subclass :class:`BlockMethod`, :class:`ModelMethod` or :class:`StructuralMethod`.
 
-    ``requires_calibration`` says whether the method reads calibration windows. ``kinds`` are the
-    target kinds it can serve.
+    ``requires_calibration`` says whether the method reads calibration windows, ``requires_mixture`` whether
+    it trains on windows of several domains. ``kinds`` are the target kinds it can serve. ``trial`` are
+    settings with which a tiny model is compressed in seconds, where the defaults would take long.
     """
 
     Settings: ClassVar[type] = NoSettings
     kinds: ClassVar[tuple[str, ...]] = ("unstructured",)
     requires_calibration: ClassVar[bool] = True
+    requires_mixture: ClassVar[bool] = False
+    trial: ClassVar[dict[str, Any]] = {}
     competes_in: ClassVar[str] = "row"
 
     def __init__(self, settings: Any, target: Target) -> None:
@@ -168,6 +171,14 @@ class Method:
     def passes(cls, settings: Any) -> float:
         """Cost in dense forward passes over the calibration tokens; for estimates, never for results."""
         return 2.0 if cls.requires_calibration else 0.0
+
+    @classmethod
+    def mixture_work(cls, settings: Any) -> tuple[int, int]:
+        """On how many windows of its mixture the method trains, and how often it measures the held-out loss.
+
+        For estimates, never for results.
+        """
+        return 0, 0
 
     def own_score(self, block: Block) -> dict[str, torch.Tensor] | None:
         """The importance of every layer's weights, (rows, columns), from a still dense block, or None.

@@ -49,6 +49,36 @@ class Thin(StructuralMethod):
         subject.notes["chosen"] = [last]
 """  # a method for tests of recovery: the last block in half its weights
 
+BLEND = """\
+from dataclasses import dataclass
+
+from reprune.lazy import LazyModule
+from reprune.method import StructuralMethod, setting
+
+layers = LazyModule("reprune.surgery.layers")
+
+
+@dataclass(frozen=True)
+class Settings:
+    steps: int = setting(10, "steps", minimum=1)
+
+
+class Blend(StructuralMethod):
+    Settings = Settings
+    kinds = ("layer",)
+    requires_calibration = False
+    requires_mixture = True
+
+    @classmethod
+    def mixture_work(cls, settings):
+        return 4 * settings.steps, 1
+
+    def compress(self, subject):
+        layers.drop_blocks(subject.model, [0])
+        subject.notes["proportions"] = subject.mixture.proportions
+        subject.notes["windows"] = {name: list(found.shape) for name, found in subject.mixture.train.items()}
+"""  # a method that is given a mixture of domains: it drops a block and tells what it saw
+
 
 @dataclass
 class Project:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from reprune.analysis.check_facts import chosen_in, cost_order, layer_fact, near_target, spread
 from reprune.analysis.check_groups import mean_greater, not_best, not_worst
+from reprune.analysis.check_history import history_below, history_falls, history_ratio, history_value
 from reprune.analysis.check_metrics import Check, closer, gain_ratio, greater, less, not_less, times, within
 from reprune.analysis.check_speed import faster
 from reprune.analysis.check_trends import depth_less, increasing, rises_with_depth, step_ratio
@@ -35,5 +36,9 @@ KINDS: dict[str, Callable[[Unit, Check], list[Part]]] = {
         layer_fact,
         chosen_in,
         cost_order,
+        history_value,
+        history_ratio,
+        history_falls,
+        history_below,
     )
 }

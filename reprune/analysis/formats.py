@@ -84,6 +84,12 @@ def chance(p: float) -> str:
     return "<0.001" if p < 0.0005 else f"{p:.3f}"
 
 
+def tokens_unit(most: float) -> tuple[float, str]:
+    """By what numbers of tokens up to ``most`` are divided on an axis, and its title."""
+    units = ((1e9, "Tokens (billions)"), (1e6, "Tokens (millions)"), (1e3, "Tokens (thousands)"))
+    return next((unit for unit in units if most >= unit[0]), (1.0, "Tokens"))
+
+
 def aligned(rows: Sequence[Sequence[str]], left: Collection[int]) -> list[str]:
     """Lines with the cells of each column under each other, columns ``left`` to the left, others right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

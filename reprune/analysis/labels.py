@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 
 from reprune.analysis.palette import PAPER
 
-LINE_CHARACTERS, LINE_HEIGHT = 16, 0.065  # room at the right of the axes; share of their height
+LINE_CHARACTERS, LINE_HEIGHT = 15, 0.065  # room at the right of the axes; share of their height
+NEAR = 0.12  # the part of an axis before its end within which a line still ends at the edge
 OF = " of parameters"
 BEHIND = {"boxstyle": "square,pad=0.1", "facecolor": PAPER, "edgecolor": "none", "alpha": 0.7}
 POINTS = 12.0  # the height of a line of text
@@ -49,6 +50,21 @@ def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
             fontweight="bold",
             annotation_clip=False,
         )
+
+
+def label_last(
+    axes: Axes,
+    ends: Sequence[tuple[float, float, str, str]],
+    span: tuple[float, float],
+    levels: Sequence[tuple[float, str, str]] = (),
+) -> None:
+    """Name lines that end at (x, y, text, colour) at the right edge, those that end before it at their end.
+
+    ``span`` is the first and last x of all lines; ``levels`` are (y, text, colour) named at the edge as well.
+    """
+    edge = span[1] - NEAR * (span[1] - span[0])
+    label_ends(axes, [*((y, text, shade) for x, y, text, shade in ends if x >= edge), *levels])
+    label_beside(axes, [end for end in ends if end[0] < edge])
 
 
 def label_beside(axes: Axes, labels: Sequence[tuple[float, float, str, str]]) -> None:

@@ -209,11 +209,11 @@ def _begins(table: Table, index: int) -> bool:
 
 
 def _html_line(line: Line, table: Table) -> str:
-    """The cells of a row; a problem that all measured cells share is told once, across them."""
+    """The cells of a row; a problem that all its own cells share is told once, across them."""
     heads = "".join(f'<th scope="row">{escape(head)}</th>' for head in line.heads)
     if line.problem is None:
         return heads + "".join(map(_html_cell, line.cells, table.columns))
-    width = sum(column.kind == "measured" for column in table.columns)
+    width = sum(column.own for column in table.columns)
     told = f'<td class="problem" colspan="{width}">{escape(table.problems[line.problem])}</td>'
     return heads + told + "".join(map(_html_cell, line.cells[width:], table.columns[width:]))
 

@@ -26,6 +26,12 @@ TASKS = {
     "gsm8k": "GSM8K",
     "rte": "RTE",
     "alpaca": "Alpaca answers",
+    "cc": "CommonCrawl",
+    "github": "GitHub",
+    "book": "Books",
+    "stackexchange": "StackExchange",
+    "wiki": "Wikipedia",
+    "arxiv": "arXiv",
     "longbench_qasper": "Qasper",
     "longbench_2wikimqa": "2WikiMultihopQA",
     "longbench_multi_news": "MultiNews",
@@ -68,6 +74,7 @@ METRICS = {
     "throughput": Metric("Throughput", "tokens/s", 1.0, "tokens/s", higher_is_better=True, over="repeats"),
     "speedup": Metric("Speed-up", "× dense", 1.0, "", 2, higher_is_better=True, over="repeats"),
     "latency": Metric("Latency", "ms", 1000.0, "ms", over="repeats"),
+    "shares": Metric("Share of the windows drawn", "%", 100.0, "points", 1),
     "parameters": Metric("Parameters", "M", 1e-6, "M", 1),
     "nonembedding_parameters": Metric("Parameters outside embeddings", "M", 1e-6, "M", 1),
     "ratio_total": Metric("Parameters removed", "%", 100.0, "points", 2, higher_is_better=True),
@@ -117,6 +124,7 @@ RECOVERIES = {  # what the training of each kind trained
     "lora": "adapters",
     "replaced": "replaced blocks",
     "full": "all parameters",
+    "pretrain": "all parameters, on text",
 }
 LAYER_FACTS = {
     "overlap": "overlap with the largest singular values",

@@ -20,11 +20,13 @@ from reprune.analysis.provenance import (
     sources_of,
 )
 from reprune.analysis.published import published_tables
+from reprune.analysis.shares import share_notes
 from reprune.analysis.table import Table
 from reprune.analysis.unit import Unit
 from reprune.analysis.work import clock_notes, work_in_words
-from reprune.plan.grammar import COUNTS
+from reprune.plan.grammar import COUNTS, SHARES
 
+OF_KIND = {COUNTS: count_notes, SHARES: share_notes}  # of tables that no protocol measures
 UNLIKE = {
     "perplexity": {
         "stand-in": "{tasks}: other text stands in for the paper's, so this perplexity is not the quantity "
@@ -40,8 +42,8 @@ UNLIKE = {
 
 def reading_notes(unit: Unit, spec: dict[str, Any], table: Table) -> list[str]:
     """What a reader must know before using a number: errors, emphasis, other models, other text."""
-    if spec.get("kind") == COUNTS:
-        return [*count_notes(spec, table), *_other_model_notes(unit, spec, table)]
+    if kind := spec.get("kind"):
+        return [*OF_KIND[kind](spec, table), *_error_notes(table), *_other_model_notes(unit, spec, table)]
     return [
         *_error_notes(table),
         *_best_notes(spec, table),
@@ -54,7 +56,7 @@ def reading_notes(unit: Unit, spec: dict[str, Any], table: Table) -> list[str]:
 
 def origin_notes(unit: Unit, spec: dict[str, Any], table: Table) -> list[str]:
     """Where the numbers come from: published tables, text, protocol, calibration, model, basis."""
-    if spec.get("kind") == COUNTS:
+    if spec.get("kind"):
         return [*_published_notes(unit, spec, table), *_model_notes(unit, table)]
     records = _records(unit, spec, table)
     return [
@@ -78,7 +80,7 @@ def _error_notes(table: Table) -> list[str]:
         (column.name, cell.measurement)
         for line in table.lines
         for cell, column in zip(line.cells, table.columns, strict=True)
-        if column.kind == "measured" and cell.measurement and cell.measurement.stderr_over
+        if column.own and cell.measurement and cell.measurement.stderr_over
     ]
     notes = []
     for over in dict.fromkeys(m.stderr_over for _, m in known):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import pandas as pd
@@ -31,6 +32,8 @@ COLOURS = {
     "cap": "#a0522d",
     "voita_heads": "#45a25a",
     "gradual_pruning": "#d474b5",
+    "cofi": "#00838f",
+    "from_scratch": "#4c7a1e",
 }
 MARKERS: dict[str, Any] = {
     "dense": "_",
@@ -52,8 +55,12 @@ MARKERS: dict[str, Any] = {
     "cap": "<",
     "voita_heads": ">",
     "gradual_pruning": "d",
+    "cofi": (5, 1, 36),
+    "from_scratch": (8, 1, 0),
 }
 SPARE_COLOURS = ["#4d7f91", "#8f6b9e", "#7f8c3a", "#b5651d", "#5a7d5a", "#a3485f"]
+SERIES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5c2e", "#8a8f2a"]
+"""Of what is no method, such as domains of text: Okabe and Ito's but yellow and black, and two more."""
 LINES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 SHADES = ((0.0, 0.0), (0.0, 0.38), (1.0, 0.38), (0.0, 0.6))
 
@@ -66,6 +73,16 @@ def colour(method: str, rank: int = 0) -> str:
     base = COLOURS.get(method) or _stable_choice(method, SPARE_COLOURS)
     towards, share = SHADES[rank % len(SHADES)]
     return to_hex([(1 - share) * own + share * towards for own in to_rgb(base)])
+
+
+def series(names: Iterable[str]) -> dict[str, str]:
+    """A colour for each of some names that are no methods, by their order."""
+    return {name: SERIES[i % len(SERIES)] for i, name in enumerate(dict.fromkeys(names))}
+
+
+def widths(names: Collection[str]) -> list[float]:
+    """The widths of lines that may lie on one another: the later the thinner, so that all are seen."""
+    return [1.3 + 0.5 * i for i in reversed(range(len(names)))]
 
 
 def on(shade: str) -> str:

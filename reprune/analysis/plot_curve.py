@@ -9,14 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reprune.analysis import palette, style
-from reprune.analysis.labels import label_beside, label_ends
+from reprune.analysis.labels import label_last
 from reprune.analysis.measurements import Quantity, fact, measure, shown_fact
 from reprune.analysis.names import FACT_TITLES, metric_heading, metric_title, task_title
 from reprune.analysis.unit import Row, Unit
 
 BOX = (0.72, 0.05, 5.43, 2.9)
 STEPS = "recovery_steps"
-NEAR = 0.12  # the part of an axis before its end within which a line still ends at the edge
 
 
 def points(unit: Unit, spec: dict[str, Any]) -> pd.DataFrame:
@@ -52,7 +51,7 @@ def position(unit: Unit, row: Row, x: str) -> float | None:
     kind, _, name = x.partition(".")
     if x == STEPS:
         told = unit.notes.get(row.runs[0].run_id, {}).get("recovery", {})
-        return told.get("steps") if row.recovery else 0
+        return told.get("steps") if row.recoveries else 0
     if kind == "settings":
         return row.settings.get(name)
     if kind == "calibration":
@@ -154,16 +153,15 @@ def _one_line(axes: Axes, good: pd.DataFrame, rank: int) -> None:
 def _label(axes: Axes, good: pd.DataFrame, ranks: dict[str, int], references: pd.DataFrame) -> None:
     """Names at the right edge, or behind the last point of a line that ends before it."""
     ends = good.sort_values("x").groupby("line", sort=False).tail(1)
-    shades = {row.line: palette.colour(row.method, ranks[row.line]) for row in ends.itertuples()}
-    short = ends.x < good.x.max() - NEAR * (good.x.max() - good.x.min())
-    label_ends(
+    label_last(
         axes,
         [
-            *((row.value, row.line, shades[row.line]) for row in ends[~short].itertuples()),
-            *((row.value, row.label, palette.MUTED) for row in references.itertuples()),
+            (row.x, row.value, row.line, palette.colour(row.method, ranks[row.line]))
+            for row in ends.itertuples()
         ],
+        (good.x.min(), good.x.max()),
+        [(row.value, row.label, palette.MUTED) for row in references.itertuples()],
     )
-    label_beside(axes, [(row.x, row.value, row.line, shades[row.line]) for row in ends[short].itertuples()])
 
 
 def _scale(axes: Axes, spec: dict[str, Any], curves: pd.DataFrame) -> None:

@@ -15,9 +15,12 @@ from reprune.analysis.plot_allocation import draw_allocation
 from reprune.analysis.plot_curve import draw_curve
 from reprune.analysis.plot_depth import draw_depth
 from reprune.analysis.plot_layers import draw_layers
+from reprune.analysis.plot_loading import draw_loading
+from reprune.analysis.plot_masks import draw_masks
 from reprune.analysis.plot_pareto import draw_pareto
 from reprune.analysis.plot_spectrum import draw_spectrum
 from reprune.analysis.plot_throughput import draw_throughput
+from reprune.analysis.plot_tokens import draw_tokens
 from reprune.analysis.plot_training import draw_training
 from reprune.analysis.samples import Undecided
 from reprune.analysis.style import STYLE, new_figure, origin
@@ -32,6 +35,9 @@ KINDS: dict[str, Callable[[Unit, dict[str, Any]], tuple[Figure, pd.DataFrame]]] 
     "spectrum": draw_spectrum,
     "training": draw_training,
     "throughput": draw_throughput,
+    "tokens": draw_tokens,
+    "loading": draw_loading,
+    "masks": draw_masks,
 }
 DPI = 160
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from reprune.analysis.unit import Row, Unit
-from reprune.plan.grammar import COUNTS
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ def published_tables(unit: Unit, spec: dict[str, Any]) -> list[dict[str, Any]]:
     """
     tables = [unit.published[name] for name in spec.get("published", {}).get("tables", [])]
     for table in tables:
-        metric = spec.get("metric", COUNTS)
+        metric = spec.get("metric", spec.get("kind"))
         if table["metric"] != metric:
             raise ValueError(
                 f"table {spec['id']} is about {metric}, published table {table['id']} about {table['metric']}"

@@ -150,7 +150,7 @@ def _details(unit: Unit, row: Row, records: pd.DataFrame) -> dict[str, str]:
     drawn = unit.info["calibrations"].get(_distinct(records.calibration), {})
     return {
         "settings": _pairs(row.settings) or "defaults",
-        "recovery": _pairs(row.recovery or {}),
+        "recovery": "; then ".join(map(_pairs, row.recoveries)),
         "calibration content": _pairs(drawn),
         "protocols": "; ".join(f"{name}: {settings_of(content)}" for name, content in protocols.items()),
         **{name: _distinct(records[name]) for name in IDENTITY},

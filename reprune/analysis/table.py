@@ -28,6 +28,11 @@ class Column:
     read: Callable[[Row], Measurement | None]
     model: str | None = None
 
+    @property
+    def own(self) -> bool:
+        """Whether it holds what the table is about, of the row's own runs or model."""
+        return self.kind in ("measured", "counted")
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -42,7 +47,7 @@ class Cell:
 class Line:
     """A row of the table: its headings, its cells, and the experiment's row behind it.
 
-    ``problem`` is the mark of what keeps all its measured cells from having a value.
+    ``problem`` is the mark of what keeps all its own cells from having a value.
     """
 
     row: Row
@@ -170,7 +175,7 @@ def _heads(unit: Unit, rows: tuple[Row, ...]) -> tuple[tuple[str, ...], list[tup
         "Method": [row.label for row in rows],
         "Target": [row.target for row in rows],
         "Model": [unit.model_title(row.model) for row in rows],
-        "Recovery": [RECOVERIES[row.recovery["kind"]] if row.recovery else "" for row in rows],
+        "Recovery": [_recovery(row) for row in rows],
         "Settings": [", ".join(f"{key} {value}" for key, value in row.settings.items()) for row in rows],
     }
     alike = len(set(zip(texts["Method"], texts["Target"], texts["Model"], strict=True))) < len(rows)
@@ -178,11 +183,16 @@ def _heads(unit: Unit, rows: tuple[Row, ...]) -> tuple[tuple[str, ...], list[tup
         "Method": True,
         "Target": len({row.target for row in rows if not row.dense}) > 1,
         "Model": len({row.model for row in rows}) > 1,
-        "Recovery": len({row.recovery and row.recovery["kind"] for row in rows if not row.dense}) > 1,
+        "Recovery": len({_recovery(row) for row in rows if not row.dense}) > 1,
         "Settings": alike,
     }
     heads = tuple(head for head in texts if shown[head])
     return heads, list(zip(*(texts[head] for head in heads), strict=True))
+
+
+def _recovery(row: Row) -> str:
+    """What each training after compression trained, in their order."""
+    return ", then ".join(RECOVERIES[settings["kind"]] for settings in row.recoveries)
 
 
 def _best(
@@ -209,10 +219,10 @@ def _best(
 
 
 def _shared_problem(cells: tuple[Cell, ...], columns: tuple[Column, ...]) -> str | None:
-    """The mark that all measured cells of a row share, if none of them has a value."""
-    measured = [cell for cell, column in zip(cells, columns, strict=True) if column.kind == "measured"]
-    marks = {cell.mark for cell in measured}
-    return marks.pop() if len(marks) == 1 and not any(cell.measurement.ok for cell in measured) else None
+    """The mark that all of a row's own cells share, if none of them has a value."""
+    own = [cell for cell, column in zip(cells, columns, strict=True) if column.own]
+    marks = {cell.mark for cell in own}
+    return marks.pop() if len(marks) == 1 and not any(cell.measurement.ok for cell in own) else None
 
 
 def _mark(measurement: Measurement | None, problems: dict[str, str]) -> str | None:

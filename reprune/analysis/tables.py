@@ -93,10 +93,10 @@ def _cell_columns(unit: Unit, spec: dict[str, Any], line: Line, column: Column) 
 
     ``unit`` is that of measured and printed values, where they are not plain; facts are as recorded.
     """
-    model, of_row = line.row.model, column.kind in ("measured", "counted", "fact")
+    model, of_row = line.row.model, column.own or column.kind == "fact"
     task, metric, shown = _quantity(spec, column)
     return {
-        "origin": (OF_COUNTS if spec.get("kind") == COUNTS else ORIGINS)[column.kind],
+        "origin": (OF_COUNTS if spec.get("kind") else ORIGINS)[column.kind],
         "model": model if of_row else column.model or unit.published_name(model),
         "task": task,
         "metric": metric,
@@ -112,7 +112,8 @@ def _quantity(spec: dict[str, Any], column: Column) -> tuple[str | None, str, st
         return None, column.name, COUNT_TITLES[column.name].unit
     if column.kind == "fact":
         return None, column.name, None
-    return column.name, spec["metric"], metric_of(spec["metric"]).unit or None
+    metric = spec.get("metric", spec.get("kind"))
+    return column.name, metric, metric_of(metric).unit or None
 
 
 def _value_columns(

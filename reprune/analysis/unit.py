@@ -36,8 +36,8 @@ class Run:
 class Row:
     """One line of an experiment: a label, a model and a target, with one run per seed.
 
-    A row of a table of counts has no runs. ``recovery`` has the settings of the training after compression,
-    if there was any.
+    A row of a table of counts has no runs. ``recoveries`` have the settings of every training after
+    compression, in their order.
     """
 
     label: str
@@ -49,7 +49,7 @@ class Row:
     settings: dict[str, Any]
     published_as: tuple[str, ...]
     runs: tuple[Run, ...]
-    recovery: dict[str, Any] | None = None
+    recoveries: tuple[dict[str, Any], ...] = ()
 
     @property
     def dense(self) -> bool:
@@ -203,5 +203,12 @@ def _row(first: dict[str, Any], group: Sequence[dict[str, Any]] = ()) -> Row:
         first["settings"],
         tuple(first["published_as"] or ()),
         runs,
-        first.get("recovery"),
+        _recoveries(first.get("recovery")),
     )
+
+
+def _recoveries(written: dict[str, Any] | None) -> tuple[dict[str, Any], ...]:
+    """What :func:`reprune.plan.training.written` put together."""
+    if written is None:
+        return ()
+    return (*written.get("after", ()), {key: value for key, value in written.items() if key != "after"})

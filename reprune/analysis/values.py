@@ -9,9 +9,10 @@ from typing import Any
 from reprune.analysis.measurements import Measurement, Quantity, measure
 from reprune.analysis.names import COUNT_TITLES, metric_heading, task_title
 from reprune.analysis.published import published_tables
+from reprune.analysis.shares import shares
 from reprune.analysis.unit import Row, Unit
 from reprune.models.counts import Shape, macs, memory_mib, parameters
-from reprune.plan.grammar import COUNTS
+from reprune.plan.grammar import COUNTS, SHARES
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Values:
 
 def values_of(unit: Unit, spec: dict[str, Any]) -> Values:
     """The numbers of a table of ``paper.yaml``."""
-    return _counted(unit, spec) if spec.get("kind") == COUNTS else _measured(unit, spec)
+    return KINDS[spec.get("kind")](unit, spec)
 
 
 def _measured(unit: Unit, spec: dict[str, Any]) -> Values:
@@ -58,6 +59,25 @@ def _counted(unit: Unit, spec: dict[str, Any]) -> Values:
     return Values(
         "counted", tuple(held), "From the configuration", lambda task: COUNT_TITLES[task].heading, of
     )
+
+
+def _drawn(unit: Unit, spec: dict[str, Any]) -> Values:
+    held = shares(unit, spec)
+    lost = Quantity("", SHARES)  # has no records of its own: all they can tell is why a run ended
+
+    def of(domain: str, row: Row) -> Measurement:
+        if not held[row]:
+            return measure(unit, row, lost)
+        return held[row].get(domain, Measurement("missing", reason="no domain of the mixture"))
+
+    return Values("counted", tuple(held), metric_heading(SHARES), task_title, of)
+
+
+KINDS: dict[str | None, Callable[[Unit, dict[str, Any]], Values]] = {
+    None: _measured,
+    COUNTS: _counted,
+    SHARES: _drawn,
+}
 
 
 def counts(shape: Shape, dense: int, tokens: int) -> dict[str, float]:

@@ -19,6 +19,7 @@ from reprune.analysis.names import (
     runs_in_words,
     task_title,
 )
+from reprune.analysis.trained import QUANTITIES
 from reprune.analysis.unit import Unit
 
 SENTENCES = {
@@ -43,8 +44,17 @@ SENTENCES = {
     "layer_fact": "{fact}, mean over the layers of {method}, is {bound}",
     "chosen_in": "the blocks that {methods} chose lie behind {after} of the depth and before the last block",
     "cost_order": "{fact} rises in the order {order}",
+    "history_value": "{method}: {quantity} is {bound}",
+    "history_ratio": "{quantity}: {left} has {bound} times that of {right}",
+    "history_falls": "{quantity} falls in the order {order}",
+    "history_below": "held-out loss of {left} is below that of {right} at equal tokens, wherever both were "
+    "measured after {after} of them",
 }
-NOUNS = {"faster": "repeat", "layer_fact": "layer"}  # what the items of a check are
+NOUNS = {
+    "faster": "repeat",
+    "layer_fact": "layer",
+    "history_below": "measurement",
+}  # what a check's items are
 WINDOWED = {"perplexity", "relative_error"}
 
 
@@ -70,6 +80,8 @@ def _word(unit: Unit, check: dict[str, Any], key: str) -> str:
         return f"{value:g} {metric_of(check['metric']).difference}".rstrip()
     if key == "metric":
         return metric_noun(value)
+    if key == "quantity":
+        return QUANTITIES[value].noun
     if key == "at_least":
         return f"{value:g}"
     if key in ("share", "after"):

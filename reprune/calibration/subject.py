@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,6 +20,9 @@ from reprune.records.files import read_json, write_json
 from reprune.records.store import Store
 from reprune.surgery.low_rank import factorise
 
+if TYPE_CHECKING:
+    from reprune.calibration.mixture import Mixture
+
 STATISTICS, COST = "statistics.safetensors", "cost.json"
 
 
@@ -28,10 +31,12 @@ class Subject:
     """One compression of one loaded model.
 
     ``model`` is float32, frozen, in evaluation mode; ``windows`` are calibration tokens, (windows, length),
-    or None. ``key`` names model, calibration and code for statistics that are shared. What a method leaves
-    in ``report`` (facts by block and layer), ``notes`` (facts of the run, as JSON) and ``replaced`` (blocks
-    of the compressed model whose parameters recovery may train) is recorded. ``shared_seconds`` is what
-    shared statistics would have cost this run had it been alone, less the time it spent on them.
+    or None; ``mixture`` has the windows by domain that a method trains on, or is None, and ``keeper``, a
+    :class:`reprune.training.keeping.Keeper`, what a killed job left of that training. ``key`` names model,
+    calibration and code for statistics that are shared. What a method leaves in ``report`` (facts by block
+    and layer), ``notes`` (facts of the run, as JSON) and ``replaced`` (blocks of the compressed model whose
+    parameters recovery may train) is recorded. ``shared_seconds`` is what shared statistics would have cost
+    this run had it been alone, less the time it spent on them.
     """
 
     model: Any
@@ -42,6 +47,8 @@ class Subject:
     key: dict[str, Any]
     batch_size: int = 1
     progress: Callable[[float], None] = lambda fraction: None
+    mixture: Mixture | None = None
+    keeper: Any = None
     report: dict[int, dict[str, dict[str, float]]] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
     replaced: set[int] = field(default_factory=set)

@@ -63,7 +63,7 @@ def _runs(plan: Plan, rows: list[Row]) -> list[str]:
             row.target.label,
             ", ".join(f"{key} {value}" for key, value in row.settings.items()),
             _calibration(plan, row),
-            row.recovery.kind if row.recovery else "",
+            " + ".join(how.kind for how in row.recoveries),
             "skipped" if row.reason else "",
         )
         for row in rows
@@ -74,7 +74,8 @@ def _runs(plan: Plan, rows: list[Row]) -> list[str]:
 
 
 def _calibration(plan: Plan, row: Row) -> str:
-    drawn = plan.runs[row.run].calibration if row.run else None
+    run = plan.runs[row.run] if row.run else None
+    drawn = run and (run.calibration or run.mixture)
     return drawn.text if drawn else ""
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from reprune.data.hub import hub_rows
 from reprune.data.packages import FetchError
-from reprune.data.readers import archive_texts, file_text, made_documents, read_documents
+from reprune.data.readers import archive_texts, cut, file_text, made_documents, read_documents
 from reprune.records.files import whole
 
 
@@ -21,7 +21,7 @@ def load_source(kind: str, spec: dict[str, Any], file: Path | None) -> list[str]
     name if it cannot be read or does not give any documents.
     """
     if kind == "made":
-        return made_documents(spec["documents"], spec["sentences"], spec["seed"])
+        return made_documents(**spec)
     if kind == "hub":
         return _hub_documents(spec)
     assert file is not None
@@ -44,7 +44,8 @@ def _hub_documents(spec: dict[str, Any]) -> list[str]:
             f"hub data set {spec['path']} has no column '{spec['column']}', "
             f"found {', '.join(rows.column_names)}"
         )
-    return list(rows[spec["column"]])
+    documents = list(rows[spec["column"]])
+    return cut(documents, spec["cut"]) if "cut" in spec else documents
 
 
 def write_corpus(path: Path, documents: list[str]) -> None:

@@ -11,15 +11,20 @@ def hub_rows(spec: dict[str, Any], name: str | None = None) -> Any:
     """The data set of ``spec``, as the hub library gives it.
 
     ``spec`` has its ``path`` and may have ``name``, ``revision``, ``data_files`` and ``split``; the argument
-    ``name`` replaces the configuration's name. Raises :class:`FetchError` if it could not be read.
+    ``name`` replaces the configuration's name. With ``format``, such as ``json``, the ``data_files`` are read
+    by themselves: the library refuses a repository that holds a script, whatever else is in it.
+    Raises :class:`FetchError` if it could not be read.
     """
     from datasets import load_dataset
 
+    path, files = spec["path"], spec.get("data_files")
+    if "format" in spec:
+        path, files = spec["format"], f"hf://datasets/{path}/{files}"
     try:
         return load_dataset(
-            spec["path"],
+            path,
             name or spec.get("name"),
-            data_files=spec.get("data_files"),
+            data_files=files,
             split=spec.get("split", "train"),
             revision=spec.get("revision"),
         )

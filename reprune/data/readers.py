@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from reprune.data.domain_readers import read_code, read_papers, read_questions
 from reprune.data.packages import FetchError
 
 MIN_KEY = 100
@@ -75,6 +76,11 @@ def read_jsonl(texts: list[str], spec: dict[str, Any]) -> list[str]:
     ]
 
 
+def read_books(texts: list[str], spec: dict[str, Any]) -> list[str]:
+    """The rows of :func:`read_jsonl` in pieces of about 1,000 words, so that a few books can be cut."""
+    return [piece for book in read_jsonl(texts, spec) for piece in _pieces(book)]
+
+
 READERS: dict[str, Callable[[list[str], dict[str, Any]], list[str]]] = {
     "lines": read_lines,
     "sentences": read_sentences,
@@ -82,6 +88,10 @@ READERS: dict[str, Callable[[list[str], dict[str, Any]], list[str]]] = {
     "wiki": read_wiki,
     "gutenberg": read_gutenberg,
     "jsonl": read_jsonl,
+    "books": read_books,
+    "code": read_code,
+    "papers": read_papers,
+    "questions": read_questions,
 }
 
 
@@ -91,19 +101,25 @@ def read_documents(spec: dict[str, Any], texts: list[str]) -> list[str]:
     return cut(documents, spec["cut"]) if "cut" in spec else documents
 
 
-def archive_texts(archive: Path, member: str) -> list[str]:
-    """The text of every member that matches the pattern ``member``, in the order of their names."""
+def archive_texts(archive: Path, member: str | list[str]) -> list[str]:
+    """The text of every member, gzipped or not, that a pattern matches: by pattern, then by name."""
+    texts = []
     with zipfile.ZipFile(archive) as opened:
-        names = sorted(fnmatch.filter(opened.namelist(), member))
-        if not names:
-            raise FetchError(f"{archive.name} has no member {member}")
-        return [opened.read(name).decode("utf-8", errors="replace") for name in names]
+        for pattern in [member] if isinstance(member, str) else member:
+            names = sorted(fnmatch.filter(opened.namelist(), pattern))
+            if not names:
+                raise FetchError(f"{archive.name} has no member {pattern}")
+            texts += [_plain(name, opened.read(name)).decode("utf-8", errors="replace") for name in names]
+    return texts
 
 
 def file_text(file: Path) -> str:
     """The text of a plain or gzipped file."""
-    data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-    return data.decode("utf-8")
+    return _plain(file.name, file.read_bytes()).decode("utf-8")
+
+
+def _plain(name: str, data: bytes) -> bytes:
+    return gzip.decompress(data) if name.endswith(".gz") else data
 
 
 def cut(documents: list[str], part: str) -> list[str]:
@@ -125,16 +141,23 @@ def cut(documents: list[str], part: str) -> list[str]:
     return kept
 
 
-def made_documents(documents: int, sentences: int, seed: int) -> list[str]:
-    """Documents of random words with a skewed frequency: text for tests, from nothing but a seed."""
+def made_documents(
+    documents: int, sentences: int, seed: int, words: int = 200, skew: float = 1.0, after: int = 0
+) -> list[str]:
+    """Documents of random words with a skewed frequency: text for tests, from nothing but a seed.
+
+    The more ``words`` and the less ``skew``, the harder the text is to predict. With ``after`` they are
+    those that follow so many of the same words, such as held-out text of the same language.
+    """
     source = random.Random(seed)
-    words = [
+    known = [
         "".join(source.choice("bcdfglmnprst") + source.choice("aeiou") for _ in range(source.randint(1, 3)))
-        for _ in range(200)
+        for _ in range(words)
     ]
-    weights = [1 / (rank + 1) for rank in range(len(words))]
+    weights = [1 / (rank + 1) ** skew for rank in range(words)]
 
     def sentence() -> str:
-        return " ".join(source.choices(words, weights, k=source.randint(4, 12))).capitalize() + "."
+        return " ".join(source.choices(known, weights, k=source.randint(4, 12))).capitalize() + "."
 
-    return [" ".join(sentence() for _ in range(sentences)) for _ in range(documents)]
+    made = [" ".join(sentence() for _ in range(sentences)) for _ in range(after + documents)]
+    return made[after:]

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from reprune.models.separator import separator_id
+
 
 class ProtocolError(Exception):
     """A protocol that the text cannot serve; the message says what is short."""
@@ -16,8 +18,10 @@ def evaluation_windows(
 ) -> torch.Tensor:
     """The windows of one task, (windows, window) int64, non-overlapping, the rest dropped.
 
-    ``content`` is the resolved protocol, ``spec`` its entry for the task. Raises :class:`ProtocolError`
-    if the text has less than one window.
+    ``content`` is the resolved protocol, ``spec`` its entry for the task. If it asks for fewer windows than
+    there are, they are the first, or if ``taken`` evenly those at equal distances over the whole text, so
+    that a long document is not all of them. Raises :class:`ProtocolError` if the text has less than one
+    window.
     """
     documents = documents[: spec.get("documents")]
     if spec["join"] == "separator":
@@ -30,21 +34,23 @@ def evaluation_windows(
         )["input_ids"]
     tokens = tokens[: spec.get("tokens")]
     window = content["window"]
-    count = min(len(tokens) // window, content["windows"] or len(tokens))
+    found = len(tokens) // window
+    count = min(found, content["windows"] or found)
     if count == 0:
         raise ProtocolError(
             f"protocol {content['name']} needs windows of {window} tokens, corpus "
             f"{spec['corpus']} has {len(tokens)} tokens in all"
         )
+    if content.get("taken") == "evenly":
+        starts = [window * (i * found // count) for i in range(count)]
+        return torch.tensor([tokens[start : start + window] for start in starts], dtype=torch.int64)
     return torch.tensor(tokens[: count * window], dtype=torch.int64).view(count, window)
 
 
 def _separated(documents: list[str], tokenizer: Any, separator: str | None) -> list[int]:
-    mark = tokenizer.convert_tokens_to_ids(separator) if separator else tokenizer.eos_token_id
-    if mark is None:
-        raise ProtocolError(
-            f"the tokenizer has no token {separator!r} to put between documents; "
-            "set `separator` in config/models.yaml"
-        )
+    try:
+        mark = separator_id(tokenizer, separator)
+    except ValueError as error:
+        raise ProtocolError(str(error)) from error
     encoded = tokenizer(documents, add_special_tokens=False, verbose=False)["input_ids"]
     return [token for ids in encoded for token in (*ids, mark)]

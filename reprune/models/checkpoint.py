@@ -109,6 +109,37 @@ def note_shape(module: nn.Module) -> None:
         module.normalized_shape = tuple(module.weight.shape)
 
 
+def tell_sizes(model: Any, hidden: int, attended: int, intermediate: int) -> bool:
+    """Let the configuration tell the sizes that a cut left, if it then gives the model alone; whether so.
+
+    ``hidden`` and ``intermediate`` are channels, ``attended`` the features of all query heads of a block. The
+    configuration stays as it was where blocks differ, or where the architecture allows no such sizes.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoConfig
+
+    config = model.config
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    heads = attended // head_dim
+    groups = config.num_attention_heads // getattr(config, "num_key_value_heads", config.num_attention_heads)
+    sizes = {
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "num_key_value_heads": heads // groups,
+        "intermediate_size": intermediate,
+        "head_dim": head_dim,  # said, else it would follow from the others
+    }
+    sizes = {name: size for name, size in sizes.items() if name == "head_dim" or hasattr(config, name)}
+    try:
+        fitting = _gives(AutoConfig.for_model(**config.to_dict() | sizes), model)
+    except (StrictDataclassError, ValueError):  # such as a hidden size that is no multiple of the heads
+        return False
+    if fitting:
+        for name, size in sizes.items():
+            setattr(config, name, size)
+    return fitting
+
+
 def save_model(
     model: Any, source: ModelFolder, target: Path, dtype: torch.dtype, replaced: Iterable[int] = ()
 ) -> None:
@@ -147,8 +178,12 @@ def _save_structure(model: Any, target: Path, dtype: torch.dtype, replaced: list
 
 def _regular(model: Any) -> bool:
     """Whether the configuration alone gives a model of these shapes."""
+    return _gives(model.config, model)
+
+
+def _gives(config: Any, model: Any) -> bool:
     with torch.device("meta"):
-        plain = _empty(model.config)
+        plain = _empty(config)
     return _shapes(plain) == _shapes(model)
 
 

@@ -97,7 +97,36 @@ class FeedForwardBlock(nn.Module):
         return cls(**spec)
 
 
-PARTS: dict[str, Any] = {part.kind: part for part in (LowRank, FeedForwardBlock, SlicedBlock, PlainRMSNorm)}
+class NoAttention(nn.Module):
+    """Stands for attention with no head left: it writes its ``bias`` into the hidden state, or nothing."""
+
+    kind: ClassVar[str] = "no_attention"
+
+    def __init__(self, hidden_size: int, bias: bool) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.bias = nn.Parameter(torch.empty(hidden_size)) if bias else None
+
+    def forward(
+        self, hidden_states: torch.Tensor, *others: Any, **arguments: Any
+    ) -> tuple[torch.Tensor, None]:
+        """(windows, length, hidden size) to the same shape, and no attention weights."""
+        nothing = torch.zeros_like(hidden_states)
+        return (nothing if self.bias is None else nothing + self.bias), None
+
+    def spec(self) -> dict[str, Any]:
+        """What :meth:`rebuild` needs besides the weights."""
+        return {"hidden_size": self.hidden_size, "bias": self.bias is not None}
+
+    @classmethod
+    def rebuild(cls, spec: dict[str, Any], old: nn.Module) -> NoAttention:
+        """The part with empty weights; ``old`` is the attention that it stands for."""
+        return cls(**spec)
+
+
+PARTS: dict[str, Any] = {
+    part.kind: part for part in (LowRank, FeedForwardBlock, NoAttention, SlicedBlock, PlainRMSNorm)
+}
 
 
 def put(model: nn.Module, name: str, module: nn.Module) -> None:

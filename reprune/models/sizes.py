@@ -98,6 +98,13 @@ def _named(facts: ModelFacts, target: Target, settings: SizeSettings) -> Sizes |
         return Unsupported(
             f"{group} query heads share a key-value head, {sizes.heads} are no multiple", f"heads {fitting}"
         )
+    if sizes.hidden_size % sizes.heads:
+        fitting = sizes.hidden_size - sizes.hidden_size % sizes.heads
+        return Unsupported(
+            f"Llama's configuration asks for a multiple of the {sizes.heads} heads, "
+            f"hidden_size {sizes.hidden_size} is none",
+            f"hidden_size {fitting}",
+        )
     removed = 1 - parameters(facts, sizes) / facts.parameters
     if abs(removed - target.sparsity) > NEAR:
         return Unsupported(

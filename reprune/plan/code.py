@@ -7,6 +7,7 @@ from pathlib import Path
 
 from reprune.plan.fingerprint import fingerprint
 from reprune.plan.grid import Run
+from reprune.plan.training import Training
 
 FETCH_MODULES = {
     "corpus": ("reprune.data.corpora",),
@@ -48,7 +49,16 @@ def method_code(file: Path) -> str:
     return fingerprint("reprune.stages.compress", files=(file,))
 
 
+def recovery_code(how: Training) -> str:
+    """Fingerprint of the recover stage together with the module that trains so."""
+    return _recovery_code(how.stage)
+
+
+@cache
+def _recovery_code(stage: str) -> str:
+    return fingerprint("reprune.stages.recover", f"reprune.stages.{stage}")
+
+
 def checkpoint_code(run: Run) -> str:
-    """Fingerprint of what makes a run's checkpoint: its method, and the recovery if it has one."""
-    made = method_code(run.method.file)
-    return f"{made}+{stage_code('recover')}" if run.recovery else made
+    """Fingerprint of what makes a run's checkpoint: its method, and every recovery of its chain."""
+    return "+".join([method_code(run.method.file), *(recovery_code(how) for how, _ in run.recoveries)])

@@ -25,11 +25,16 @@ class Estimate:
 
 
 def compress_flops(run: Run) -> float:
-    """Operations of a run's compression: forward passes over its calibration tokens."""
-    if run.calibration is None:
-        return 0.0
-    body = run.model.facts.parameters - run.model.facts.embedding_parameters
-    return 2.0 * body * run.calibration.tokens * run.method.cls.passes(run.settings)
+    """Operations of a run's compression: forward passes over its calibration, training on its mixture."""
+    flops = 0.0
+    if run.calibration:
+        body = run.model.facts.parameters - run.model.facts.embedding_parameters
+        flops += 2.0 * body * run.calibration.tokens * run.method.cls.passes(run.settings)
+    if run.mixture:
+        trained, measured = run.method.cls.mixture_work(run.settings)
+        tokens = (1 + BACKWARD) * trained * run.mixture.length + measured * run.mixture.held_out_tokens
+        flops += _scoring_flops(run) * tokens
+    return flops
 
 
 def made_flops(run: Run) -> float:
@@ -38,15 +43,14 @@ def made_flops(run: Run) -> float:
 
 
 def recover_flops(run: Run) -> float:
-    """Operations of a run's recovery: passes forward and backward over its training tokens.
+    """Operations of a run's last recovery: passes forward and backward over its training tokens.
 
-    A teacher passes forward over them once more, the rows for validation are read forward twice. Every row
-    counts as long as it may be, the compressed model as large as the dense one.
+    Those that are read only to measure a loss, or by a teacher, pass forward. The compressed model counts as
+    large as the dense one.
     """
-    asked, rows = run.recovery, run.instructions.rows
-    taught = 1 if asked.distil else 0
-    passes = (1 + BACKWARD + taught) * asked.trained(rows) + 2 * asked.split(rows)[1]
-    return _scoring_flops(run) * passes * asked.length
+    how, data = run.recoveries[-1]
+    work = how.work(data)
+    return _scoring_flops(run) * ((1 + BACKWARD) * work.trained + work.read)
 
 
 def evaluate_flops(run: Run, groups: Iterable[str] | None = None) -> float:

@@ -29,14 +29,28 @@ FACTS = frozenset(
 OVER = frozenset({"projection", "block", "layer"})
 """What ``spread`` and ``near_target`` group the weights by; a layer is one projection of one block."""
 
-TABLE = _keys("id title experiment suite protocol metric tasks", "published facts variant")
+QUANTITIES = frozenset(
+    "sparsity_gap overlap mean_loss excess_spread rank_correlation followed settling slowdown".split()
+)
+"""What a check may ask of a training on a mixture of domains, as ``reprune.analysis.trained`` computes it."""
+
+SHARES = "shares"
+"""The ``kind`` of a table of the domains' shares in continued pre-training, one task each.
+
+Over its rows stand the proportions that training began with, printed ``start_as``."""
+
+TABLES: dict[str | None, Keys] = {
+    None: _keys("id title experiment suite protocol metric tasks", "published facts variant"),
+    SHARES: _keys("id title kind experiment tasks", "published start_as"),
+}
 TABLE_PUBLISHED = _keys("tables models", "tasks")
 """``tasks`` are printed ones that are not measured, such as an average over other tasks."""
 
 COUNTS = "counts"
 """The ``kind`` of a table of what configurations alone tell: it has ``rows`` of its own and no experiment.
 
-Its keys are those of ``counts`` in ``workflow/schemas/paper.schema.yaml``."""
+Its keys are those of ``counts`` in ``workflow/schemas/paper.schema.yaml``. A published table beside a table
+with a kind has that kind as its metric."""
 
 CHECKS: dict[str, Keys] = {
     "less": _keys("kind experiment protocol metric tasks left right", "target"),
@@ -59,6 +73,10 @@ CHECKS: dict[str, Keys] = {
     "layer_fact": _keys("kind experiment method fact", "target", either="at_least at_most"),
     "chosen_in": _keys("kind experiment methods after", "target"),
     "cost_order": _keys("kind experiment fact order", "target"),
+    "history_value": _keys("kind experiment quantity method", "target", either="at_least at_most"),
+    "history_ratio": _keys("kind experiment quantity left right", "target", either="at_least at_most"),
+    "history_falls": _keys("kind experiment quantity order", "target"),
+    "history_below": _keys("kind experiment left right after", "target"),
 }
 """``tasks`` may name ``average``, the mean over the tasks that a downstream protocol averages. ``margin`` is
 in the unit of a difference: percentage points of accuracy, of perplexity its natural logarithm (0.05: about
@@ -73,6 +91,9 @@ PLOTS: dict[str, Keys] = {
     "spectrum": _keys("id kind title experiment method", "target"),
     "training": _keys("id kind title experiment methods", "target log_y"),
     "throughput": _keys("id kind title experiment protocol metric", "methods target"),
+    "tokens": _keys("id kind title experiment methods", "target domain log_x log_y"),
+    "loading": _keys("id kind title experiment methods", "target"),
+    "masks": _keys("id kind title experiment method", "target"),
 }
 
 AXES = ("target_requested", "recovery_steps", "settings.", "calibration.")

@@ -10,12 +10,14 @@ from reprune.discovery import MethodEntry
 from reprune.method import Target
 from reprune.plan.calibration import Calibration, overridden, read_calibration
 from reprune.plan.identity import digest, identify, without_defaults
-from reprune.plan.inputs import Inputs, Instructions, Model
+from reprune.plan.inputs import Inputs, Model
+from reprune.plan.mixture import MixtureSpec, find_mixture
 from reprune.plan.problems import Problems, nearest
 from reprune.plan.protocols import Protocols, Suite, joined
-from reprune.plan.recovery import Recovery
-from reprune.plan.settings import read_recovery, read_settings, read_target
+from reprune.plan.recoveries import Reader
+from reprune.plan.settings import read_settings, read_target
 from reprune.plan.source import Source
+from reprune.plan.training import PlannedRecovery, Training, refused
 
 
 class Owner(NamedTuple):
@@ -33,8 +35,9 @@ class Owner(NamedTuple):
 class Run:
     """One point of a grid; ``groups`` has the suites to measure, by group, ``papers`` those that use it.
 
-    A run with ``recovery`` goes on from the checkpoint of the run ``base``, which rows without recovery
-    share, and is trained on ``instructions``.
+    A run with ``recoveries`` goes on from the checkpoint of the run ``base``, which has all of them but the
+    last; the compression at the end of that chain is shared with rows without recovery. ``mixture`` is what
+    the compression trains on.
     """
 
     id: str
@@ -45,16 +48,31 @@ class Run:
     calibration: Calibration | None
     seed: int
     dtype: str
-    recovery: Recovery | None = None
+    recoveries: tuple[PlannedRecovery, ...] = ()
     base: str | None = None
-    instructions: Instructions | None = None
+    mixture: MixtureSpec | None = None
     groups: dict[str, dict[str, Suite]] = field(default_factory=dict)
     papers: set[str] = field(default_factory=set)
 
     @property
     def label(self) -> str:
-        trained = f" {self.recovery.kind} recovery" if self.recovery else ""
+        trained = f" {' + '.join(self._kinds)} recovery" if self.recoveries else ""
         return f"{self.method.id} {self.target.label}{trained}"
+
+    @property
+    def recovery(self) -> Training | None:
+        """The recovery that makes this run's checkpoint, the last of its chain."""
+        return self.recoveries[-1].how if self.recoveries else None
+
+    @property
+    def mixtures(self) -> list[MixtureSpec]:
+        """The mixtures that its compression and its recoveries train on."""
+        trained_on = [self.mixture, *(data for _, data in self.recoveries)]
+        return [data for data in trained_on if isinstance(data, MixtureSpec)]
+
+    @property
+    def _kinds(self) -> list[str]:
+        return [how.kind for how, _ in self.recoveries]
 
     @property
     def suites(self) -> list[Suite]:
@@ -87,7 +105,7 @@ class Row:
     published_as: tuple[str, ...]
     suites: tuple[str, ...]
     reason: str | None = None
-    recovery: Recovery | None = None
+    recoveries: tuple[Training, ...] = ()
 
 
 def unit_name(paper: dict[str, Any], experiment: str) -> str:
@@ -123,6 +141,7 @@ class Grid:
         targets = self._targets(paper, at, experiment)
         seeds = self._value(paper, at, experiment, "seeds", "$seeds")
         calibration = self._value(paper, at, experiment, "calibration", "$calibration")
+        mixture = experiment.get("mixture", "$mixture")
         entries = experiment["methods"] if experiment["methods"] != "all" else self._serving(targets)
         self._check_labels(paper, at, entries)
         owner = Owner(paper.data["id"], unit_name(paper.data, name) if experiment.get("on_request") else "")
@@ -134,17 +153,24 @@ class Grid:
                 place = (*at, "methods", i)
                 own = self._targets(paper, place, spec) if "targets" in spec else targets
                 drawn = overridden(calibration, self._value(paper, place, spec, "calibration", {}))
+                spec = {**spec, "settings": self._settings(paper, place, spec)}
                 where = paper.where(*place)
-                rows += self._entry_rows(spec, where, model, own, drawn, seeds, suites, owner)
+                rows += self._entry_rows(spec, where, model, own, drawn, mixture, seeds, suites, owner)
         return rows
 
     def _serving(self, targets: list[Target]) -> list[str]:
-        """Dense, and every method whose kinds serve at least one of ``targets``, whatever the model."""
+        """Dense, and every method whose kinds serve at least one of ``targets``, whatever the model.
+
+        Methods that train on a mixture are not among them: what they give depends on a budget of tokens.
+        """
         serving = [
             name
             for name, method in self.methods.items()
-            if "none" in method.cls.kinds
-            or any(method.cls.own_target(target).kind in method.cls.kinds for target in targets)
+            if not method.cls.requires_mixture
+            and (
+                "none" in method.cls.kinds
+                or any(method.cls.own_target(target).kind in method.cls.kinds for target in targets)
+            )
         ]
         return sorted(serving, key=lambda name: (name != "dense", name))
 
@@ -163,14 +189,26 @@ class Grid:
         value = experiment.get(key, default)
         if not isinstance(value, str):
             return value
-        nothing: dict | list = {} if key == "calibration" else []
-        known = {name: found for name, found in self.values.items() if isinstance(found, type(nothing))}
+        nothing: dict | list = {} if key in ("calibration", "settings") else []
+        known = {
+            name: found
+            for name, found in self.values.items()
+            if isinstance(found, type(nothing)) and name.endswith("settings") == (key == "settings")
+        }
         if value[1:] not in known:
             self.problems.add(
                 paper.where(*at, key),
                 f"{key} is '{value}', which the scale does not define; " + nearest(value[1:], known),
             )
         return known.get(value[1:], nothing)
+
+    def _settings(self, paper: Source, at: tuple, spec: dict) -> dict[str, Any]:
+        """An entry's settings: its own, above those of the scale that it or its key ``sizes`` names."""
+        own = self._value(paper, at, spec, "settings", {})
+        if "sizes" not in own:
+            return own
+        below = self._value(paper, (*at, "settings"), {"settings": own["sizes"]}, "settings", {})
+        return {**below, **{name: value for name, value in own.items() if name != "sizes"}}
 
     def _targets(self, paper: Source, at: tuple, experiment: dict) -> list[Target]:
         specs = self._value(paper, at, experiment, "targets", "$targets")
@@ -197,6 +235,7 @@ class Grid:
         model: Model,
         targets: list[Target],
         calibration: dict,
+        mixture: str | dict,
         seeds: list[int],
         suites: dict[str, Suite],
         owner: Owner,
@@ -207,22 +246,23 @@ class Grid:
                 where, f"unknown method '{spec['method']}'; {nearest(spec['method'], self.methods)}"
             )
             return []
-        given = spec.get("settings", {})
+        given = spec["settings"]
         settings = read_settings(method, given, where, self.problems)
         if settings is None:
             return []
         if method.cls.kinds == ("none",):
             targets = [Target()]
-        recovery = self._recovery(spec, where)
-        instructions = recovery and self.inputs.instructions(recovery.data, where)
-        if recovery and instructions is None:
+        reader = Reader(self.values, self.inputs, model, method, mixture, where, self.problems)
+        recoveries = reader.read(spec.get("recovery", []))
+        if recoveries is None:
             return []
-        if not method.cls.requires_calibration and recovery is None:
+        seeded = method.cls.requires_calibration or method.cls.requires_mixture
+        if not seeded and not recoveries:
             seeds = seeds[:1]
         rows = []
         for target in map(method.cls.own_target, targets):
             refusal = model.skip or method.cls.supports(model.facts, target, settings)
-            refusal = refusal or (recovery.supports(target, instructions.rows) if recovery else None)
+            refusal = refusal or refused(recoveries, target)
             for seed in seeds[:1] if refusal else seeds:
                 run = (
                     None
@@ -233,13 +273,13 @@ class Grid:
                         settings,
                         target,
                         calibration,
-                        seed if method.cls.requires_calibration else seeds[0],
+                        mixture,
+                        seed if seeded else seeds[0],
                         where,
                     )
                 )
-                if run and recovery:
-                    run = self._recovered(run, recovery, instructions, seed, where)
                 if run:
+                    run = self._recovered(run, recoveries, seed)
                     run.add(owner, suites)
                 rows.append(
                     Row(
@@ -253,7 +293,7 @@ class Grid:
                         tuple(spec.get("published_as", [spec.get("label", method.id)])),
                         tuple(suites),
                         str(refusal) if refusal else None,
-                        recovery,
+                        tuple(how for how, _ in recoveries),
                     )
                 )
         return rows
@@ -265,12 +305,18 @@ class Grid:
         settings: Any,
         target: Target,
         calibration: dict,
+        mixture: str | dict,
         seed: int,
         where: str,
     ) -> Run:
         drawn = (
             read_calibration(calibration, model, seed, self.inputs, where, self.problems)
             if method.cls.requires_calibration
+            else None
+        )
+        domains = (
+            find_mixture(mixture, self.values, model, self.inputs, where, self.problems)
+            if method.cls.requires_mixture
             else None
         )
         given = dataclasses.asdict(settings)
@@ -281,47 +327,22 @@ class Grid:
             "settings": without_defaults(given, defaults),
             "target": dataclasses.asdict(target),
             "calibration": drawn.id if drawn else None,
-            **({"seed": seed} if drawn else {}),
+            **({"mixture": domains.id} if domains else {}),
+            **({"seed": seed} if drawn or domains else {}),
             **without_defaults({"dtype": self.compress["dtype"]}, {"dtype": "float32"}),
         }
         run_id = identify(f"{method.id}-{model.name}-{target.label}", content)
-        return self.runs.setdefault(
-            run_id, Run(run_id, model, method, settings, target, drawn, seed, self.compress["dtype"])
-        )
+        dtype = self.compress["dtype"]
+        run = Run(run_id, model, method, settings, target, drawn, seed, dtype, mixture=domains)
+        return self.runs.setdefault(run_id, run)
 
-    def _recovery(self, spec: dict, where: str) -> Recovery | None:
-        """How a method entry wants to be recovered, with the scale's sizes below its own.
-
-        ``sizes`` names the scale's value they are, ``$recovery`` where it is left out.
-        """
-        if "recovery" not in spec:
-            return None
-        given = dict(spec["recovery"])
-        sizes = {name: found for name, found in self.values.items() if name.endswith("recovery")}
-        named = str(given.pop("sizes", "$recovery"))
-        if named[1:] not in sizes and named != "$recovery":
-            self.problems.add(
-                where, f"sizes is '{named}', which the scale does not define; {nearest(named[1:], sizes)}"
-            )
-        return read_recovery(given, sizes.get(named[1:], {}), where, self.problems)
-
-    def _recovered(
-        self, base: Run, recovery: Recovery, instructions: Instructions, seed: int, where: str
-    ) -> Run:
-        """The run that goes on from the compression ``base``."""
-        if recovery.length > base.model.context:
-            self.problems.add(
-                where,
-                f"recovery on examples of {recovery.length} tokens goes beyond the context of "
-                f"{base.model.name}, {base.model.context}",
-            )
-        content = {
-            "base": base.id,
-            "recovery": without_defaults(recovery.settings, Recovery().settings),
-            "data": instructions.content,
-            "seed": seed,
-        }
-        slug = f"{base.method.id}-{base.model.name}-{base.target.label}-{recovery.kind}"
-        made = {"id": identify(slug, content), "seed": seed, "recovery": recovery, "base": base.id}
-        run = dataclasses.replace(base, **made, instructions=instructions, groups={}, papers=set())
-        return self.runs.setdefault(run.id, run)
+    def _recovered(self, run: Run, recoveries: tuple[PlannedRecovery, ...], seed: int) -> Run:
+        """The run that goes on from the compression ``run`` by these recoveries, one after the other."""
+        for how, data in recoveries:
+            chain = (*run.recoveries, PlannedRecovery(how, data))
+            content = {"base": run.id, **how.identity(data), "seed": seed}
+            slug = f"{run.method.id}-{run.model.name}-{run.target.label}-{'-'.join(h.kind for h, _ in chain)}"
+            made = {"id": identify(slug, content), "seed": seed, "recoveries": chain, "base": run.id}
+            after = dataclasses.replace(run, **made, groups={}, papers=set())
+            run = self.runs.setdefault(after.id, after)
+        return run

@@ -7,9 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from reprune.plan import paths
-from reprune.plan.code import checkpoint_code, fetch_code, method_code, stage_code, suite_code
+from reprune.plan.code import (
+    checkpoint_code,
+    fetch_code,
+    method_code,
+    recovery_code,
+    stage_code,
+    suite_code,
+)
+from reprune.plan.columns import columns, row_facts, skipped_columns
 from reprune.plan.fingerprint import ROOT
-from reprune.plan.grid import Row, Run
+from reprune.plan.grid import Run
 from reprune.plan.identity import canonical
 from reprune.plan.inputs import Corpus, Model, file_hash
 from reprune.plan.plan import Plan
@@ -90,6 +98,29 @@ class Jobs:
             }
         )
 
+    def mixture(self, mixture_id: str) -> str:
+        """The drawing of a mixture; domains stand in their order, with the file and source of each part."""
+        drawn = self.plan.mixtures[mixture_id]
+        return canonical(
+            {
+                "domains": [
+                    {
+                        "name": domain.name,
+                        "weight": domain.weight,
+                        "train": _documents(domain.train),
+                        "held_out": _documents(domain.held_out),
+                    }
+                    for domain in drawn.domains
+                ],
+                "windows": drawn.windows,
+                "held_out": drawn.held_out,
+                "length": drawn.length,
+                "separator": drawn.model.separator,
+                "code": stage_code("mix"),
+                "label": f"draw mixture {drawn.id}",
+            }
+        )
+
     def compress(self, run_id: str) -> str:
         run, compress = self.plan.runs[run_id], self.plan.compress
         return canonical(
@@ -110,18 +141,23 @@ class Jobs:
 
     def recover(self, run_id: str) -> str:
         run = self.plan.runs[run_id]
+        how, data = run.recoveries[-1]
         return canonical(
             {
                 "run": run.id,
                 "label": f"recover {run.label}",
-                "recovery": dataclasses.asdict(run.recovery),
+                "stage": how.stage,
+                "file": how.file,
+                "recovery": dataclasses.asdict(how),
+                "earlier": len(run.recoveries) - 1,
                 "target": dataclasses.asdict(run.target),
                 "dense": dataclasses.asdict(run.model.facts),
-                "data": run.instructions.id,
+                "data": data.id,
                 "seed": run.seed,
                 "dtype": run.model.dtype,
+                "store": str(paths.STORE),
                 "failure": str(paths.failure_file(run.id)),
-                "code": stage_code("recover"),
+                "code": recovery_code(how),
             }
         )
 
@@ -188,7 +224,7 @@ class Jobs:
                     "experiments": {
                         name: {
                             "title": data["experiments"][name]["title"],
-                            "rows": [_row(row) for row in rows],
+                            "rows": [row_facts(row) for row in rows],
                         }
                         for name, rows in unit.experiments.items()
                     },
@@ -208,18 +244,24 @@ class Jobs:
                     "command": self._command(unit.name),
                 },
                 "skipped": [
-                    self._skipped(unit.paper.data["id"], row)
+                    skipped_columns(unit.paper.data["id"], row)
                     for rows in unit.experiments.values()
                     for row in rows
                     if row.reason
                 ],
                 "runs": {r.id: columns(r) for r in runs},
-                "bases": {r.id: r.base for r in runs if r.base},
+                "bases": self._bases(runs),
                 "partial": plan.partial,
                 "code": stage_code("collect"),
                 "label": f"collect {unit.name}",
             }
         )
+
+    def _bases(self, runs: list[Run]) -> dict[str, str]:
+        """What each of ``runs`` that is recovered goes on from, and what that goes on from."""
+        bases = {run.id: run.base for run in runs if run.base}
+        earlier = [self.plan.runs[base] for base in bases.values() if self.plan.runs[base].base]
+        return {**bases, **(self._bases(earlier) if earlier else {})}
 
     def _models(self, unit: Unit) -> list[Model]:
         """The models of a unit's rows, those included on which nothing is run."""
@@ -245,28 +287,14 @@ class Jobs:
     def _sources(self, suites: list[Suite], runs: list[Run]) -> list[dict[str, str]]:
         used = {c for s in suites for c in s.corpora.values()}
         used |= {r.calibration.corpus.id for r in runs if r.calibration}
-        used |= {r.instructions.id for r in runs if r.instructions}
+        used |= {c.id for r in runs for mixture in r.mixtures for c in mixture.corpora}
+        used |= {data.id for r in runs for _, data in r.recoveries}
         used |= {i.id for s in suites for i in s.instructions.values()}
         return [
             {"name": c.name, "role": c.role, "source": c.label, "fit": c.fit, "note": c.note}
             for c in (*self.plan.corpora.values(), *self.plan.instructions.values())
             if c.id in used
         ] + _task_sources(suites)
-
-    def _skipped(self, paper: str, row: Row) -> dict[str, Any]:
-        return {
-            "papers": canonical([paper]),
-            "model": row.model,
-            "method": row.method,
-            "settings": canonical(row.settings),
-            "target_kind": row.target.kind,
-            "target_requested": row.target.sparsity,
-            "recovery": canonical(row.recovery.settings) if row.recovery else None,
-            "seed": row.seed,
-            "suite": "all",
-            "status": "skipped",
-            "reason": row.reason,
-        }
 
     def view(self, unit_name: str, view: str, stage: str) -> str:
         """Tables, plots or claims of a unit, as ``paper.yaml`` declares them."""
@@ -303,6 +331,10 @@ class Jobs:
         return _relative(self.plan.units[unit].paper.path.parents[1])
 
 
+def _documents(corpus: Corpus) -> dict[str, str]:
+    return {"file": str(paths.CORPORA / f"{corpus.id}.parquet"), "source": corpus.label}
+
+
 def _fetch(what: str, text: Corpus) -> str:
     """The parameters of fetching a corpus or instruction data."""
     return canonical(
@@ -328,41 +360,6 @@ def _task_sources(suites: list[Suite]) -> list[dict[str, str]]:
             told = {key: data.shots[key] for key in ("source", "fit", "note")}
             found.append({"name": data.name, "role": f"{data.title}, examples in the prompt", **told})
     return found
-
-
-def columns(run: Run) -> dict[str, Any]:
-    """The record columns that say what a run is, apart from its settings."""
-    return {
-        "run_id": run.id,
-        "papers": canonical(sorted(run.papers)),
-        "model": run.model.name,
-        "method": run.method.id,
-        "target_kind": run.target.kind,
-        "target_requested": run.target.sparsity,
-        "recovery": canonical({**run.recovery.settings, "data": run.instructions.id})
-        if run.recovery
-        else None,
-        "seed": run.seed,
-        "calibration": run.calibration.id if run.calibration else None,
-    }
-
-
-def _row(row: Row) -> dict[str, Any]:
-    return {
-        "label": row.label,
-        "method": row.method,
-        "run_id": row.run,
-        "seed": row.seed,
-        "model": row.model,
-        "target": row.target.label,
-        "target_kind": row.target.kind,
-        "target_requested": row.target.sparsity,
-        "settings": row.settings,
-        "recovery": row.recovery.settings if row.recovery else None,
-        "published_as": list(row.published_as),
-        "status": "skipped" if row.reason else "planned",
-        "reason": row.reason,
-    }
 
 
 def _relative(file: Path) -> str:

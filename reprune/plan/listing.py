@@ -22,10 +22,15 @@ def listing(plan: Plan, units: list[str], cores: int, root: Path) -> list[str]:
     ]
     used = {c for suite in suites for c in suite.corpora.values()}
     used |= {run.calibration.corpus.id for run in runs if run.calibration}
+    used |= {c.id for run in runs for mixture in run.mixtures for c in mixture.corpora}
     lines += [f"  model {m.name}: {m.label}" for m in {run.model.id: run.model for run in runs}.values()]
     lines += [f"  text {c.name}: {c.label} ({c.fit})" for c in plan.corpora.values() if c.id in used]
-    taught = {run.instructions.id: run.instructions for run in runs if run.instructions}
-    lines += [f"  instructions {d.name}: {d.label} ({d.fit}, {d.rows:,} rows)" for d in taught.values()]
+    taught = {data.id for run in runs for _, data in run.recoveries}
+    lines += [
+        f"  instructions {d.name}: {d.label} ({d.fit}, {d.rows:,} rows)"
+        for d in plan.instructions.values()
+        if d.id in taught
+    ]
     tasks = {d.id: d for suite in suites for d in suite.data.values()}
     lines += [f"  task {d.name}: {d.label} ({d.fit}, {d.rows:,} items)" for d in tasks.values()]
     skipped = {suite.name: suite.content["skip"] for suite in suites if "skip" in suite.content}
@@ -56,9 +61,10 @@ def _evaluated(run: Run, groups: list[str], root: Path) -> bool:
 
 
 def _unfinished_bases(plan: Plan, todo: list[Run], root: Path) -> list[Run]:
-    """The compressions that recoveries among ``todo`` wait for, less those that are there or in ``todo``."""
-    wanted = {run.base for run in todo if run.base} - {run.id for run in todo}
-    return [plan.runs[run] for run in sorted(wanted) if not (root / paths.checkpoint_facts(run)).is_file()]
+    """What recoveries among ``todo`` go on from, one after another, less what is there or in ``todo``."""
+    waiting = {run.base for run in todo if run.base} - {run.id for run in todo}
+    bases = [plan.runs[run] for run in sorted(waiting) if not (root / paths.checkpoint_facts(run)).is_file()]
+    return [*bases, *_unfinished_bases(plan, [*todo, *bases], root)] if bases else []
 
 
 def _time_line(guess: Estimate, cores: int) -> str:

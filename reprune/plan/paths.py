@@ -13,6 +13,7 @@ MODELS = RESULTS / "inputs" / "models"
 TASKS = RESULTS / "inputs" / "tasks"
 INSTRUCTIONS = RESULTS / "inputs" / "instructions"
 CALIBRATION = RESULTS / "inputs" / "calibration"
+MIXTURES = RESULTS / "inputs" / "mixtures"
 RUNS = RESULTS / "runs"
 
 
@@ -34,6 +35,12 @@ def evaluation_file(run: str, evaluation: str) -> Path:
 def checkpoint_facts(run: str) -> Path:
     """What is known of a run's checkpoint, which lies beside it."""
     return RUNS / run / "checkpoint.json"
+
+
+def trained_on_file(what: str, data: str) -> Path:
+    """What a recovery is trained on: ``instructions`` or a ``mixture``."""
+    folder, end = {"instructions": (INSTRUCTIONS, "parquet"), "mixture": (MIXTURES, "safetensors")}[what]
+    return folder / f"{data}.{end}"
 
 
 def failure_file(run: str) -> Path:

@@ -14,6 +14,7 @@ from reprune.plan.counts import read_counts
 from reprune.plan.grid import Grid, Row, Run
 from reprune.plan.hardware import evaluation_dtype
 from reprune.plan.inputs import Corpus, Inputs, Instructions, Model
+from reprune.plan.mixture import MixtureSpec, check_mixtures
 from reprune.plan.problems import Problems, display_path, nearest
 from reprune.plan.protocols import DOWNSTREAM, SIZES, Protocols
 from reprune.plan.source import Source, read_source, validate
@@ -36,6 +37,7 @@ class Plan:
     tasks: dict[str, TaskData]
     models: dict[str, Model]
     calibrations: dict[str, Calibration]
+    mixtures: dict[str, MixtureSpec]
     instructions: dict[str, Instructions]
     packages: dict[str, dict[str, Any]]
     methods: dict[str, MethodEntry]
@@ -165,9 +167,12 @@ def _check_names(
             named += [(("values", name, "corpus"), "corpus", spec["corpus"], corpora)]
             if wrong := calibration_fault(spec):
                 problems.add(scale.where("values", name), wrong)
+        if name.endswith("mixture"):
+            named += [(("values", name, "data"), "mixture", spec["data"], sources["data"].data["mixtures"])]
     for keys, what, wanted, known in named:
         if wanted not in known:
             problems.add(scale.where(*keys), f"unknown {what} '{wanted}'; {nearest(wanted, known)}")
+    check_mixtures(sources["data"], problems)
     for name, sizes in scale.data.get("protocols", {}).items():
         known = SIZES[protocols[name].data["suite"]] if name in protocols else sizes
         for size in set(sizes) - set(known):
@@ -228,16 +233,18 @@ def _takes_every_method(paper: Source) -> bool:
 def _check_held_out(grid: Grid, problems: Problems) -> None:
     """What a response suite scores must be kept from every recovery that it judges."""
     told = set()
-    for run in (run for run in grid.runs.values() if run.recovery):
-        for suite in run.suites:
-            for task, data in suite.instructions.items():
-                kept, scored = run.recovery.split(data.rows)[1], suite.content["tasks"][task]["rows"]
-                if data.id == run.instructions.id and kept < scored and (suite.name, kept) not in told:
+    measured = [(run, suite) for run in grid.runs.values() for suite in run.suites]
+    for run, suite in measured:
+        for task, scored in suite.instructions.items():
+            rows = suite.content["tasks"][task]["rows"]
+            for how in (how for how, data in run.recoveries if data.id == scored.id):
+                kept = how.split(scored.rows)[1]
+                if kept < rows and (suite.name, kept) not in told:
                     told.add((suite.name, kept))
                     problems.add(
                         grid.protocols.sources[suite.name].where("limit"),
-                        f"{suite.name} scores {scored} rows of {data.name}, but {run.method.id} is recovered "
-                        f"with {kept} of them kept from training; set its `validation` to {scored}",
+                        f"{suite.name} scores {rows} rows of {scored.name}, but {run.method.id} is recovered "
+                        f"with {kept} of them kept from training; set its `validation` to {rows}",
                     )
 
 
@@ -267,7 +274,10 @@ def _assemble(
     tasks = {d.id: d for run in runs.values() for s in run.suites for d in s.data.values()}
     models = {run.model.id: run.model for run in runs.values()}
     calibrations = {run.calibration.id: run.calibration for run in runs.values() if run.calibration}
-    instructions = {run.instructions.id: run.instructions for run in runs.values() if run.instructions}
+    trained_on = [data for run in runs.values() for _, data in run.recoveries]
+    mixtures = {mixture.id: mixture for run in runs.values() for mixture in run.mixtures}
+    corpora |= {corpus.id: corpus for mixture in mixtures.values() for corpus in mixture.corpora}
+    instructions = {data.id: data for data in trained_on if isinstance(data, Instructions)}
     instructions |= {i.id: i for run in runs.values() for s in run.suites for i in s.instructions.values()}
     evaluate = {**scale.data["evaluate"], "dtype": evaluation_dtype(scale.data["evaluate"]["dtype"])}
     inputs_read = (*corpora.values(), *models.values(), *instructions.values())
@@ -285,6 +295,7 @@ def _assemble(
         tasks,
         models,
         calibrations,
+        mixtures,
         instructions,
         {name: inputs.data.data["packages"][name] for name in sorted(needed)},
         methods,

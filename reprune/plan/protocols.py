@@ -117,6 +117,7 @@ class Protocols:
                 corpora[task] = corpus.id
                 content[task] = {**spec, "corpus": corpus.id}
         kept = {key: source[key] for key in ("name", "version", "suite", "unit", "special_tokens")}
+        kept |= {"taken": source["taken"]} if "taken" in source else {}
         return _suite(source, changed, {**kept, **sizes, "tasks": content}, corpora=corpora)
 
     def _downstream(self, source: dict, changed: dict, tasks: list[str]) -> Suite:

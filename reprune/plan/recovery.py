@@ -1,13 +1,19 @@
-"""Recovery: how a compressed model is trained again, as users write it in a paper and a scale."""
+"""Recovery on instructions: how a compressed model is tuned, as users write it in a paper and a scale."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from reprune.method import Target, Unsupported, setting
+from reprune.plan.training import Training, Work
+
+if TYPE_CHECKING:
+    from reprune.discovery import MethodEntry
+    from reprune.plan.inputs import Instructions, Model
+    from reprune.plan.recoveries import Reader
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 ADAPTERS = ("rank", "alpha", "dropout", "targets", "trainable_share")
@@ -25,13 +31,18 @@ def held_out(wanted: int, rows: int) -> int:
 
 
 @dataclass(frozen=True)
-class Recovery:
+class Recovery(Training):
     """Training after compression: the defaults are those of GRASP's official code.
 
     ``replaced`` is GRASP's compensation (``alpaca_grasp.py``): all parameters of the blocks that the
     compression replaced are trained, nothing else. ``lora`` trains low-rank adapters, which are merged
     afterwards (``baseline/run_lora.py``). ``full`` trains all parameters of the compressed model.
     """
+
+    noun: ClassVar[str] = "recovery"
+    stage: ClassVar[str] = "tune"
+    file: ClassVar[str] = "instructions"
+    at_once: ClassVar[int] = 256
 
     kind: str = setting("lora", "what is trained", choices=tuple(LACKS))
     data: str = setting("alpaca-cleaned", "instruction data of config/data.yaml")
@@ -64,10 +75,27 @@ class Recovery:
         return cls(**{**settings, "targets": tuple(settings["targets"])})
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """The settings that this kind of recovery has."""
-        lacking = {name for names in LACKS[self.kind].values() for name in names}
-        return {name: value for name, value in dataclasses.asdict(self).items() if name not in lacking}
+    def lacks(self) -> dict[str, tuple[str, ...]]:
+        return LACKS[self.kind]
+
+    @property
+    def teacher(self) -> bool:
+        return self.distil > 0
+
+    def data_from(self, reader: Reader, given: dict[str, Any]) -> Instructions | None:
+        return reader.instructions(self.data)
+
+    def clash(self, given: dict[str, Any]) -> str | None:
+        if {"rank", "trainable_share"} <= set(given):
+            return "recovery has both rank and trainable_share; the share chooses the rank"
+        return None
+
+    def faults(self, data: Instructions, model: Model, method: MethodEntry) -> Iterator[str]:
+        if self.length > model.context:
+            yield (
+                f"recovery on examples of {self.length} tokens goes beyond the context of {model.name}, "
+                f"{model.context}"
+            )
 
     def split(self, rows: int) -> tuple[int, int]:
         """On how many of ``rows`` rows a recovery trains, and how many others are kept for validation."""
@@ -83,13 +111,21 @@ class Recovery:
         every = self.epochs * self.split(rows)[0]
         return every if self.stop is None else min(every, self.stop * self.batch_size)
 
-    def supports(self, target: Target, rows: int) -> Unsupported | None:
-        """None if a model compressed to ``target`` can be recovered so on ``rows`` rows, else the reason."""
-        if target.kind in ("unstructured", "n:m"):
-            return Unsupported("a mask would be lost: training fills the zeros again")
+    def supports(self, target: Target, data: Instructions) -> Unsupported | None:
+        if refusal := super().supports(target, data):
+            return refusal
         if target.kind == "none" and self.kind == "replaced":
             return Unsupported("nothing is replaced in the dense model", "recovery of kind lora")
-        if self.stop is not None and self.stop > self.steps(rows):
-            end = self.steps(rows)
+        if self.stop is not None and self.stop > self.steps(data.rows):
+            end = self.steps(data.rows)
             return Unsupported(f"training ends after step {end}, before step {self.stop}", f"stop {end}")
         return None
+
+    def longest(self, data: Instructions) -> int:
+        return self.length
+
+    def work(self, data: Instructions) -> Work:
+        """Every row counts as long as it may be; those for validation are read twice, by a teacher all."""
+        trained = self.trained(data.rows)
+        read = 2 * self.split(data.rows)[1] + (trained if self.teacher else 0)
+        return Work(trained * self.length, read * self.length)

@@ -8,7 +8,6 @@ from reprune.plan.grid import Run
 
 BASE_MB = 900  # torch and transformers imported
 FLOAT = 4
-TRAINED_AT_ONCE = 256  # tokens of one forward pass in training
 DIFFERENTIATED_AT_ONCE = 512  # tokens of one forward pass whose gradients are only looked at
 KEPT = 10  # vectors of hidden size that a decoder block keeps of a token for its backward pass
 
@@ -16,12 +15,15 @@ KEPT = 10  # vectors of hidden size that a decoder block keeps of a token for it
 def compress_resources(run: Run) -> dict[str, int]:
     """``mem_mb`` and ``runtime`` (minutes) of a compression.
 
-    A structural method holds the model, the gradients of its weights, at worst their squares, and what a
-    backward pass needs; any other one block, the embeddings and the activations.
+    A structural method holds the model, the gradients of its weights, at worst their squares, or where it
+    trains on a mixture both moments of AdamW, and what a backward pass needs; any other one block, the
+    embeddings and the activations.
     """
     facts = run.model.facts
     if issubclass(run.method.cls, StructuralMethod):
-        mem = BASE_MB + (3 * facts.parameters + _kept(facts, DIFFERENTIATED_AT_ONCE)) * FLOAT / 1e6
+        numbers = (4 if run.mixture else 3) * facts.parameters
+        tokens = max(DIFFERENTIATED_AT_ONCE, run.mixture.length if run.mixture else 0)
+        mem = BASE_MB + (numbers + _kept(facts, tokens)) * FLOAT / 1e6
         return {"mem_mb": int(mem), "runtime": _minutes(compress_flops(run))}
     block = facts.parameters / facts.layers * FLOAT
     embeddings = facts.vocab_size * facts.hidden_size * FLOAT * 2
@@ -37,9 +39,9 @@ def recover_resources(run: Run) -> dict[str, int]:
     The model, at worst all of it trained with its gradients and both moments of AdamW; what a backward pass
     needs of every layer; the logits with their gradients; and a teacher with its own logits.
     """
-    facts = run.model.facts
-    tokens = max(TRAINED_AT_ONCE, run.recovery.length)
-    teacher = facts.parameters + 3 * tokens * facts.vocab_size if run.recovery.distil else 0
+    facts, (how, data) = run.model.facts, run.recoveries[-1]
+    tokens = max(how.at_once, how.longest(data))
+    teacher = facts.parameters + 3 * tokens * facts.vocab_size if how.teacher else 0
     mem = BASE_MB + (4 * facts.parameters + _kept(facts, tokens) + teacher) * FLOAT / 1e6
     return {"mem_mb": int(mem), "runtime": _minutes(recover_flops(run))}
 

@@ -11,7 +11,6 @@ from typing import Any
 from reprune.discovery import MethodEntry
 from reprune.method import Target
 from reprune.plan.problems import Problems, nearest
-from reprune.plan.recovery import LACKS, Recovery
 
 
 def read_target(spec: dict[str, Any], where: str, problems: Problems) -> Target | None:
@@ -41,22 +40,6 @@ def read_target(spec: dict[str, Any], where: str, problems: Problems) -> Target 
 def read_settings(entry: MethodEntry, given: dict[str, Any], where: str, problems: Problems) -> Any | None:
     """An instance of the method's settings, or None with every wrong value noted."""
     return read_fields(entry.cls.Settings, given, f"method '{entry.id}'", where, problems)
-
-
-def read_recovery(
-    given: dict[str, Any], scale: dict[str, Any], where: str, problems: Problems
-) -> Recovery | None:
-    """The :class:`Recovery` of a method entry, above what the scale says; None with every problem noted."""
-    settings = read_fields(Recovery, {**scale, **given}, "recovery", where, problems)
-    if settings is None:
-        return None
-    for what, names in LACKS[settings.kind].items():
-        idle = [name for name in names if name in given]
-        if idle:
-            problems.add(where, f"recovery of kind '{settings.kind}' has no {what}, found {', '.join(idle)}")
-    if {"rank", "trainable_share"} <= set(given):
-        problems.add(where, "recovery has both rank and trainable_share; the share chooses the rank")
-    return settings
 
 
 def read_fields(cls: type, given: dict[str, Any], whose: str, where: str, problems: Problems) -> Any | None:

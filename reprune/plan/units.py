@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reprune.plan.counts import CountRow
-from reprune.plan.grammar import CHECKS, COUNTS, PLOTS, TABLE
+from reprune.plan.grammar import CHECKS, COUNTS, PLOTS, QUANTITIES, TABLES
 from reprune.plan.grid import Row, unit_name
 from reprune.plan.problems import Problems, nearest
 from reprune.plan.source import Source
@@ -66,7 +66,7 @@ def check_views(paper: Source, protocols: dict[str, Source], problems: Problems)
     for i, item in enumerate(paper.data.get("tables", [])):
         if item.get("kind") == COUNTS:
             continue
-        _check(paper, ("tables", i), item, TABLE, problems)
+        _check(paper, ("tables", i), item, TABLES[item.get("kind")], problems)
         _check_tasks(paper, ("tables", i), item, protocols, problems)
     for i, item in enumerate(paper.data.get("plots", [])):
         _check_kind(paper, ("plots", i), item, PLOTS, problems)
@@ -75,6 +75,7 @@ def check_views(paper: Source, protocols: dict[str, Source], problems: Problems)
         for j, check in enumerate(claim["checks"]):
             _check_kind(paper, ("claims", i, "checks", j), check, CHECKS, problems)
             _check_tasks(paper, ("claims", i, "checks", j), check, protocols, problems)
+            _check_quantity(paper, ("claims", i, "checks", j), check, problems)
 
 
 def _check_tasks(
@@ -98,6 +99,15 @@ def _check_tasks(
                 problems.add(
                     paper.where(*at, key), f"protocol '{name}' has no task '{task}'; {nearest(task, known)}"
                 )
+
+
+def _check_quantity(paper: Source, at: tuple, check: dict, problems: Problems) -> None:
+    """A check may ask of a training only what can be told of it."""
+    name = check.get("quantity")
+    if name is not None and name not in QUANTITIES:
+        problems.add(
+            paper.where(*at, "quantity"), f"unknown quantity '{name}'; {nearest(name, sorted(QUANTITIES))}"
+        )
 
 
 def _check_kind(paper: Source, at: tuple, item: dict, grammar: dict, problems: Problems) -> None:

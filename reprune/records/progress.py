@@ -28,14 +28,36 @@ class Progress:
         if now - self._last < EVERY_S or not done:
             return
         self._last = now
-        elapsed = now - self._start
-        left = elapsed * (total - done) / done
-        self._print(f"{self.label}: {done:.0f}/{total} {self.unit}, {elapsed:.0f} s, about {left:.0f} s left")
+        pace = self._pace(done, total, now - self._start)
+        self._print(f"{self.label}: {done:.0f}/{total} {self.unit}, {pace}")
+
+    def _pace(self, done: float, total: int, elapsed: float) -> str:
+        return f"{elapsed:.0f} s, about {elapsed * (total - done) / done:.0f} s left"
 
     def _print(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)
         if self._log is not None:
             print(line, file=self._log, flush=True)
+
+
+class Rate(Progress):
+    """Prints ``label: 5120/51200 tokens, 41 s, 125 tokens/s, about 369 s left``.
+
+    The first call says what was done before, by a job that was ended: the pace is that of what follows.
+    """
+
+    _before: float | None = None
+
+    def __call__(self, done: float, total: int) -> None:
+        if self._before is None:
+            self._before, self._start = done, self._clock()
+            self._last = self._start
+        super().__call__(done, total)
+
+    def _pace(self, done: float, total: int, elapsed: float) -> str:
+        rate = (done - self._before) / elapsed
+        left = f", about {(total - done) / rate:.0f} s left" if rate else ""
+        return f"{elapsed:.0f} s, {rate:.0f} {self.unit}/s{left}"
 
 
 def opened_log(path: str) -> TextIO:

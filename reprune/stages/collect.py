@@ -49,17 +49,18 @@ def _holes(job: Job, measured: set[str]) -> list[dict[str, Any]]:
         raise JobError(f"no evaluation of {', '.join(sorted(missing))}")
     rows = []
     for run_id, columns in missing.items():
-        failure = _failure(job, run_id, job.params["bases"].get(run_id))
+        failure = _failure(job, run_id)
         rows.append(record(**provenance(), **columns, suite="all", settings=canonical({}), **failure))
     return rows
 
 
-def _failure(job: Job, *runs: str | None) -> dict[str, str]:
-    """The reason that a job of a run left, or one of the compression it waits for."""
-    folder = Path(job.params["info"]["output"]).parent / "runs"
-    notes = [folder / run / "failure.json" for run in runs if run]
-    found = next((note for note in notes if note.is_file()), None)
-    return read_json(found) if found else {"status": "failed", "reason": "not computed yet"}
+def _failure(job: Job, run: str) -> dict[str, str]:
+    """The reason that a job of a run left, or one of what it goes on from."""
+    note = Path(job.params["info"]["output"]).parent / "runs" / run / "failure.json"
+    if note.is_file():
+        return read_json(note)
+    base = job.params["bases"].get(run)
+    return _failure(job, base) if base else {"status": "failed", "reason": "not computed yet"}
 
 
 def _frame(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:

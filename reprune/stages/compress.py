@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from reprune.calibration.mixture import read_mixture
 from reprune.calibration.subject import Subject
 from reprune.calibration.walk import MethodFault, Walk
 from reprune.discovery import load_method
@@ -23,6 +24,7 @@ from reprune.records.provenance import peak_rss_mb
 from reprune.records.store import Store, sha256
 from reprune.stages.facts import write_facts
 from reprune.stages.job import Job
+from reprune.training.keeping import Keeper
 
 
 def run(job: Job) -> None:
@@ -65,23 +67,28 @@ def _walk(job: Job, method: Method, windows: torch.Tensor | None) -> tuple[dict,
 def _restructure(job: Job, method: StructuralMethod, windows: torch.Tensor | None) -> tuple[dict, dict]:
     """Take parts out of the whole model."""
     spec, source = job.params, ModelFolder(Path(job.input["model"]))
+    mixture, inputs, store = job.input.get("mixture"), _inputs(job), Store(Path(spec["store"]))
+    keeper = Keeper(store, {"run": spec["run"], **inputs})
     subject = Subject(
         load_model(source.path),
         ModelFacts(**spec["dense"]),
         windows,
         torch.Generator().manual_seed(stream_seed(spec["run"])),
-        Store(Path(spec["store"])),
-        _inputs(job),
+        store,
+        inputs,
         spec["batch_size"],
         _share(Progress(spec["label"], "percent", job.log)),
+        read_mixture(Path(mixture)) if mixture else None,
+        keeper,
     )
     start = time.monotonic()
     method.compress(subject)
-    seconds = time.monotonic() - start + subject.shared_seconds
+    seconds = time.monotonic() - start + subject.shared_seconds + keeper.earlier_seconds
     _check(subject.model)
     with whole(job.output["checkpoint"]) as temporary:
         temporary.mkdir()
         save_model(subject.model, source, temporary, getattr(torch, spec["dtype"]), subject.replaced)
+    keeper.drop()
     return {"compress_s": seconds, "notes": subject.notes}, subject.report
 
 
@@ -91,11 +98,12 @@ def _share(say: Progress) -> Callable[[float], None]:
 
 def _inputs(job: Job) -> dict[str, Any]:
     """What the result depends on besides the run's settings."""
-    calibration = job.input.get("calibration")
+    calibration, mixture = job.input.get("calibration"), job.input.get("mixture")
     return {
         "code": job.params["code"],
         "model": read_json(Path(job.input["model_facts"]))["hash"],
         "calibration": sha256(Path(calibration)) if calibration else None,
+        **({"mixture": sha256(Path(mixture))} if mixture else {}),
     }
 
 

@@ -79,7 +79,7 @@ def train(
     Raises :class:`TrainingError` as soon as a loss or a gradient is not finite, or as :meth:`Schedule.order`.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(_decayed(parameters, schedule.weight_decay), schedule.learning_rate)
+    optimizer = torch.optim.AdamW(decayed(parameters, schedule.weight_decay), schedule.learning_rate)
     losses, steps = [], schedule.steps(len(examples))
     order = schedule.order(examples, seed)
     model.train()
@@ -118,7 +118,7 @@ def accumulate(
     return total
 
 
-def _decayed(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+def decayed(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
     """Matrices decay; gains and biases do not, as in transformers' trainer."""
     matrices = [p for p in parameters if p.ndim > 1]
     others = [p for p in parameters if p.ndim <= 1]

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 from downstream_unit import ACC, downstream_unit
+from mixture_unit import mixture_unit
 from structural_unit import structural_unit
 
 from reprune.analysis.unit import Unit, load_unit
@@ -642,6 +643,12 @@ def zeroshot(tmp_path_factory) -> Unit:
 def structural(tmp_path_factory) -> Unit:
     """Structural methods from 20 to 50 %, with recovery, chosen blocks, singular values and timings."""
     return structural_unit(Results(tmp_path_factory.mktemp("structural")))
+
+
+@pytest.fixture(scope="session")
+def mixed(tmp_path_factory) -> Unit:
+    """Trainings on a mixture of seven domains: pruned, continued two ways, and from scratch."""
+    return mixture_unit(Results(tmp_path_factory.mktemp("mixed")))
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from downstream_unit import ACC
 from reprune.analysis.allocation import GROUPS
 from reprune.analysis.claims import check_claims
 from reprune.analysis.names import FACT_TITLES
-from reprune.plan.grammar import CHECKS, FACTS, OVER, PLOTS
+from reprune.plan.grammar import CHECKS, COUNTS, FACTS, OVER, PLOTS, QUANTITIES, TABLES
 
 PPL = {"experiment": "e", "protocol": "perplexity-besa", "metric": "perplexity", "tasks": ["c4"]}
 LESS = {**PPL, "kind": "less", "left": "wanda", "right": "besa"}
@@ -35,12 +35,14 @@ def zeros(results, by_layer, method="besa"):
 
 
 def test_grammar_names_every_kind_and_its_keys():
-    from reprune.analysis import checks, plots
+    from reprune.analysis import checks, plots, trained, values
 
     assert set(checks.KINDS) == set(CHECKS)
     assert set(plots.KINDS) == set(PLOTS)
     assert set(FACT_TITLES) == FACTS
     assert set(GROUPS) == OVER
+    assert set(trained.QUANTITIES) == QUANTITIES
+    assert set(values.KINDS) == {*TABLES, COUNTS}
     assert CHECKS["less"].required >= {"left", "right", "tasks"}
 
 

@@ -4,6 +4,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from mixture_unit import PROPORTIONS, mixture_unit
 from structural_unit import structural_unit
 
 from reprune.analysis.forest import interval_svg, reach
@@ -160,3 +161,33 @@ def test_plots_and_recovery_of_structural_methods_are_in_the_report(results, tmp
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "1 − cosine (log scale)" in text
     assert "kind lora, rank 128" in text and "notes.json" in text
+
+
+def test_trainings_on_a_mixture_are_in_the_report(results, tmp_path):
+    at = {"experiment": "e", "title": "Title"}
+    methods = ["Pruned + dynamic", "Pruned + constant"]
+    check = {"kind": "history_ratio", "quantity": "excess_spread", "at_most": 0.7, "experiment": "e"}
+    check |= {"left": methods[0], "right": methods[1]}
+    unit = mixture_unit(
+        results,
+        tables=[{**at, "id": "shares", "kind": "shares", "tasks": list(PROPORTIONS)}],
+        plots=[
+            {**at, "id": "tokens", "kind": "tokens", "methods": methods},
+            {**at, "id": "loading", "kind": "loading", "methods": methods},
+            {**at, "id": "masks", "kind": "masks", "method": "Pruned"},
+        ],
+        claims=[{"id": "c", "statement": "s", "source": "t", "checks": [check]}],
+    )
+    write_report([unit], SUMMARY, tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    tags = Tags()
+    tags.feed(text)
+    assert tags.open == [] and len(set(tags.ids)) == len(tags.ids)
+    for told in (
+        "At the start",
+        "Share of the data",
+        "Excess loss",
+        "Overlap",
+        "times that of Pruned + constant",
+    ):
+        assert told in text

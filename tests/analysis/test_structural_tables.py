@@ -9,7 +9,7 @@ from reprune.analysis.notes import origin_notes, reading_notes
 from reprune.analysis.published import find_published
 from reprune.analysis.table import build_table
 from reprune.analysis.terminal import table_lines
-from reprune.plan.recovery import LACKS
+from reprune.plan.recoveries import KINDS
 
 LOSSES = {"c4": np.array([2.0, 2.5, 3.0])}
 ZEROS, REMOVED = "zeros in the linear layers of the decoder blocks", "parameters, tied embeddings once"
@@ -88,7 +88,17 @@ def test_recovery_is_shown_where_it_tells_rows_apart(results):
 
 
 def test_every_kind_of_recovery_has_words_for_tables():
-    assert set(RECOVERIES) == set(LACKS)
+    assert set(RECOVERIES) == set(KINDS)
+
+
+def test_recoveries_in_a_chain_are_told_in_their_order(results):
+    grasp(results, "GRASP*", recovery={"kind": "full"})
+    chain = {"kind": "lora", "rank": 8, "after": [{"kind": "pretrain", "steps": 6}]}
+    unit = grasp(results, "Chain", recovery=chain).unit([SPEC])
+    assert [r["kind"] for r in unit.select("e", "Chain")[0].recoveries] == ["pretrain", "lora"]
+    table = build_table(unit, SPEC)
+    told = [line.heads[table.heads.index("Recovery")] for line in table.lines]
+    assert told == ["all parameters", "all parameters, on text, then adapters"]
 
 
 def test_recovery_that_all_rows_share_is_no_column(results):
@@ -138,4 +148,4 @@ def test_notes_of_runs_are_read(results):
     unit = grasp(results, notes={"chosen": [22, 21]}).unit([SPEC])
     (row,) = unit.rows("e")
     assert unit.notes == {row.runs[0].run_id: {"chosen": [22, 21]}}
-    assert row.structural and row.recovery is None
+    assert row.structural and row.recoveries == ()

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from reprune.calibration.block import Block
+from reprune.calibration.mixture import Mixture, draw_mixture, marked_tokenizer
 from reprune.calibration.subject import Subject
 from reprune.calibration.walk import Walk
 from reprune.calibration.windows import draw_windows, tokenizer_function
@@ -76,9 +77,20 @@ class Bench:
         tokenize = tokenizer_function(self.dense(model).path)
         return draw_windows(made_documents(12, 24, 11), tokenize, WINDOWS, LENGTH, 0)[0]
 
+    def mixture(self, model: str) -> Mixture:
+        """Windows of two made languages, one easy and one hard to predict."""
+        words, parts = {"plain": 8, "rich": 2000}, {"train": 0, "held_out": 20}
+        return draw_mixture(
+            lambda domain, part: made_documents(12, 24, 15, words[domain], after=parts[part]),
+            marked_tokenizer(self.dense(model).path, None),
+            {"plain": 0.5, "rich": 0.5},
+            {"train": WINDOWS, "held_out": 2},
+            LENGTH,
+        )[0]
+
     def refusal(self, case: Case) -> Unsupported | None:
         cls = case.method.cls
-        return cls.supports(self.facts(case.model), case.target, cls.Settings(**dict(case.changed)))
+        return cls.supports(self.facts(case.model), case.target, case.settings)
 
     def compressed(self, case: Case, repeat: int = 0) -> Compressed:
         """The checkpoint of a case; ``repeat`` asks for another one, made from scratch.
@@ -93,7 +105,7 @@ class Bench:
         return self._made[case, repeat]
 
     def method(self, case: Case) -> Method:
-        return case.method.cls(case.method.cls.Settings(**dict(case.changed)), case.target)
+        return case.method.cls(case.settings, case.target)
 
     def walk(self, case: Case, place: Path) -> Walk:
         return Walk(
@@ -139,6 +151,7 @@ class Bench:
             Store(place / "store"),
             {"model": case.model},
             BATCH,
+            mixture=self.mixture(case.model) if method.requires_mixture else None,
         )
         _disturb(SEED + repeat)
         watched(method.compress, manners)(subject)

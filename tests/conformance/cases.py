@@ -30,6 +30,11 @@ class Case:
     target: Target
     changed: tuple[tuple[str, Any], ...] = ()
 
+    @property
+    def settings(self) -> Any:
+        """What the method is told: what the case changes above what makes a trial quick."""
+        return self.method.cls.Settings(**{**self.method.cls.trial, **dict(self.changed)})
+
     def __str__(self) -> str:
         return f"{self.method.id}-{self.model}-{self.target.label}".replace(" ", "-")
 

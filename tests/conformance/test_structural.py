@@ -69,5 +69,5 @@ def test_measured_parameters_are_those_of_the_model(bench: Bench, case: Case):
 @reshaped_cases
 def test_a_shape_told_from_the_configuration_is_the_one_that_is_left(bench: Bench, case: Case):
     model, cls = bench.compressed(case).model, case.method.cls
-    told = cls.shape(bench.facts(case.model), case.target, cls.Settings(**dict(case.changed)))
+    told = cls.shape(bench.facts(case.model), case.target, case.settings)
     assert told is None or parameters(told) == sum(parameter.numel() for parameter in model.parameters())

@@ -57,7 +57,18 @@ def test_what_cannot_be_measured_or_served_is_a_row_with_its_reason(records):
 
 def test_every_suite_has_its_rows(records):
     measured = records[records.status == "ok"].groupby("suite").run_id.nunique().to_dict()
-    assert measured == {"perplexity": 3, "response": 3, "efficiency": 3}
+    assert measured == {"perplexity": 4, "response": 4, "efficiency": 4}
+
+
+def test_a_chain_trains_on_text_and_then_on_instructions(tree, records):
+    assert tree.first.stdout.count("draw mixture made-100x32") >= 1
+    (written,) = {w for w in records.recovery.dropna() if "after" in w}
+    assert [told["kind"] for told in json.loads(written)["after"]] == ["pretrain"]
+    notes = json.loads((tree.results / "smoke" / "reshaped" / "notes.json").read_text())
+    (chain,) = (told for told in notes.values() if "earlier_recoveries" in told)
+    (first,) = chain["earlier_recoveries"]
+    assert (first["kind"], chain["recovery"]["kind"]) == ("pretrain", "lora")
+    assert first["steps"] == len(first["losses"]) == 6
 
 
 def test_the_pictures_are_drawn(tree):

@@ -64,6 +64,22 @@ def test_the_revision_of_a_hub_data_set_is_asked_for(monkeypatch):
     assert (asked["revision"], asked["split"]) == ("refs/convert/parquet", "train")
 
 
+def test_files_beside_a_script_are_read_by_themselves(monkeypatch):
+    """The hub library refuses RedPajama's repository as a whole, since a script lies in it."""
+    asked = {}
+    monkeypatch.setattr("datasets.load_dataset", lambda *names, **options: asked.update(options, names=names))
+    hub_rows({"path": "a/b", "format": "json", "data_files": "x_*.jsonl"})
+    assert (asked["names"], asked["data_files"]) == (("json", None), "hf://datasets/a/b/x_*.jsonl")
+
+
+def test_a_hub_data_set_is_cut_like_any_other(monkeypatch):
+    documents = made_documents(30, 4, seed=1)
+    rows = type("Rows", (), {"column_names": ["text"], "__getitem__": lambda self, column: documents})()
+    monkeypatch.setattr("reprune.data.corpora.hub_rows", lambda spec: rows)
+    parts = [load_source("hub", {"column": "text", "cut": part}, None) for part in ("train", "validation")]
+    assert parts == [cut(documents, "train"), cut(documents, "validation")] and all(parts)
+
+
 def test_a_hub_data_set_that_cannot_be_had_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     with pytest.raises(FetchError) as caught:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import json
 import random
 import zipfile
+import zlib
 
 import pytest
 
@@ -44,6 +46,17 @@ CASES = {
         [LONG, f"b\n{LONG}"],
     ),
     "gutenberg": ({}, BOOKS, [f"{PART}\n\n{PART}\nlast line", "end", "b"]),
+    "books": (
+        {"column": "text"},
+        json.dumps({"text": f"{PART}\n\n{PART}\n\nend"}) + "\n" + json.dumps({"text": "short"}) + "\n",
+        [f"{PART}\n\n{PART}", "end", "short"],
+    ),
+    "code": (
+        {},
+        "loose\n// ===== BEGIN c++ =====\nint a;\n\n// b\n// ===== END =====\n\n// ===== BEGIN go =====\n"
+        "package a\n// ===== END =====\n// ===== BEGIN c =====\nno end",
+        ["int a;\n\n// b", "package a"],
+    ),
     "jsonl": (
         {"column": "text"},
         '{"text": ""}\n{"text": " = Title = \\n"}\r\n\n{"text": "a\u2028b\x85c"}\n',
@@ -77,6 +90,41 @@ def test_members_of_an_archive_are_read_in_the_order_of_their_names(tmp_path):
     assert archive_texts(tmp_path / "a.whl", "d/*.txt") == ["d/1.txt", "d/2.txt", "d/e/3.txt"]
     with pytest.raises(FetchError, match="a.whl has no member x"):
         archive_texts(tmp_path / "a.whl", "x")
+
+
+def test_gzipped_members_of_several_patterns_are_read_pattern_by_pattern(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.whl", "w") as archive:
+        for name in ("b/1.gz", "a/2.gz", "a/1.gz"):
+            archive.writestr(name, gzip.compress(name.encode()))
+    assert archive_texts(tmp_path / "a.whl", ["b/*.gz", "a/*.gz"]) == ["b/1.gz", "a/1.gz", "a/2.gz"]
+    with pytest.raises(FetchError, match="a.whl has no member c"):
+        archive_texts(tmp_path / "a.whl", ["b/*.gz", "c/*"])
+
+
+def requests(*docs):
+    """A request file: a line for every choice, and a copy that only normalises a score."""
+    lines = [{"doc_id": i, "doc": doc} for i, doc in enumerate(docs) for _ in range(2)]
+    return "".join(json.dumps(line) + "\n" for line in [*lines, {"doc_id": 1_000_000, "doc": docs[0]}])
+
+
+def test_a_paper_is_one_document_however_often_it_is_asked_about():
+    full = {"section_name": [None, "Results ::: Ours"], "paragraphs": [["", " It works. "], ["$x$", "y"]]}
+    paper = {"title": "A Title", "abstract": "Short.", "full_text": full}
+    other = {"title": "Other", "abstract": "", "full_text": {"section_name": [], "paragraphs": []}}
+    text = requests({"id": "2003.1_0", **paper}, {"id": "2003.1_1", **paper}, {"id": "2003.2_0", **other})
+    first = "A Title\n\nShort.\n\nIt works.\n\nResults ::: Ours\n\n$x$\n\ny"
+    assert read_documents({"reader": "papers"}, [text]) == [first, "Other"]
+
+
+def test_questions_are_written_like_stackexchange_and_one_task_is_one_document():
+    maths = requests({"problem": "1 + 1? ", "solution": "2"}, {"problem": "2 + 2?", "solution": "4"})
+    bash = requests({"task_id": 7, "text": "Add in bash.", "code": "echo\n"})
+    ruby = requests({"task_id": 7, "text": "Add in ruby.", "code": "puts"})
+    assert read_documents({"reader": "questions"}, [maths, bash, ruby]) == [
+        "Q: 1 + 1?\n\nA: 2",
+        "Q: 2 + 2?\n\nA: 4",
+        "Q: Add in bash.\n\nA: echo\n\nQ: Add in ruby.\n\nA: puts",
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +162,25 @@ def test_doubles_and_short_documents_are_dropped_the_first_of_equals_stays():
 def test_made_text_comes_from_its_seed_alone():
     assert made_documents(3, 5, 11) == made_documents(5, 5, 11)[:3] != made_documents(3, 5, 12)
     assert all(text.count(".") == 5 for text in made_documents(3, 5, 11))
+
+
+def test_made_text_of_today_stays_as_it_is():
+    """Written out: every result at scale smoke comes from such text."""
+    text = "Toge sucade gesu ponu cima mimu ponu ponu. Bidabe ponu femoco ponu lure."
+    assert made_documents(1, 2, 11) == [text]
+
+
+def test_fewer_words_less_evenly_used_are_easier_to_predict():
+    """By how far a general compressor gets."""
+    sizes = []
+    for words, skew in ((8, 2.0), (200, 1.0), (2000, 0.0)):
+        text = " ".join(made_documents(20, 24, 15, words, skew)).encode()
+        sizes.append(len(zlib.compress(text, 9)) / len(text))
+    assert sizes[0] < 0.8 * sizes[1] < 0.64 * sizes[2]
+
+
+def test_documents_after_others_are_of_the_same_words_and_none_of_them():
+    first, others = made_documents(40, 8, 15, 50), made_documents(8, 8, 15, 50, after=40)
+    assert others == made_documents(48, 8, 15, 50)[40:] and not set(first) & set(others)
+    words = [set(" ".join(texts).lower().replace(".", "").split()) for texts in (first, others)]
+    assert words[1] <= words[0]

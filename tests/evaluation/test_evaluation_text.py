@@ -14,8 +14,11 @@ DOCUMENTS = ["abc", "", "de"]
 def tokens(byte_tokenizer):
     """The windows of texts under a small protocol."""
 
-    def read(texts, join, special="none", window=1, windows=None, separator="<|endoftext|>", **spec):
+    def read(
+        texts, join, special="none", window=1, windows=None, separator="<|endoftext|>", taken=None, **spec
+    ):
         content = {"name": "p", "window": window, "windows": windows, "special_tokens": special}
+        content |= {"taken": taken} if taken else {}
         return evaluation_windows(
             texts, {"corpus": "c", "join": join, **spec}, content, byte_tokenizer, separator
         )
@@ -47,6 +50,15 @@ def test_windows_do_not_overlap_and_the_rest_is_dropped(tokens, text):
     assert text(windows) == ["0123", "4567"] and windows.dtype == torch.int64
     assert text(tokens(["0123456789"], " ", window=4, windows=1)) == ["0123"]
     assert text(tokens(["0123456789"], " ", window=5, windows=7)) == ["01234", "56789"]
+
+
+def test_windows_taken_evenly_come_from_all_of_the_text(tokens, text):
+    def taken(windows):
+        return text(tokens(["0123456789abc"], " ", window=2, windows=windows, taken="evenly"))
+
+    assert taken(3) == ["01", "45", "89"]
+    assert taken(4) == ["01", "23", "67", "89"]
+    assert taken(6) == taken(60) == taken(None) == ["01", "23", "45", "67", "89", "ab"]
 
 
 def test_a_task_may_limit_documents_and_tokens(tokens, text):

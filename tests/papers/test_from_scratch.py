@@ -144,3 +144,4 @@ def test_what_is_refused():
     assert answer(SMOLLM, 0.72, **SHEARED) is None
     assert answer(SMOLLM, 0.72, **{**SHEARED, "heads": 7}).nearest == "heads 6"
     assert answer(SMOLLM, 0.2, hidden_size=640).nearest == "hidden_size 576"
+    assert answer(SMOLLM, 0.2, hidden_size=448).nearest == "hidden_size 441"

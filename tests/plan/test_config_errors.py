@@ -83,8 +83,8 @@ IN_PAPER = {  # what is wrong: old text, new text, line and message
     ),
     "corpus": (
         "wanda]",
-        "{method: wanda, calibration: {corpus: c5-train}}]",
-        ":10: unknown corpus 'c5-train'; did you mean 'c4-train'?",
+        "{method: wanda, calibration: {corpus: c4-trains}}]",
+        ":10: unknown corpus 'c4-trains'; did you mean 'c4-train'?",
     ),
     "sampler": (
         "wanda]",
@@ -138,6 +138,18 @@ IN_PAPER = {  # what is wrong: old text, new text, line and message
         "claims:\n- {id: c, statement: s, source: t, checks: [{kind: layer_fact, experiment: main, "
         "method: wanda, fact: overlap, at_most: 1, at_least: 0}]}\nexperiments:",
         ":5: needs exactly one key of at_least, at_most",
+    ),
+    "quantity of a training": (
+        "experiments:",
+        "claims:\n- {id: c, statement: s, source: t, checks: [{kind: history_value, experiment: main, "
+        "method: wanda, quantity: overlaps, at_least: 0.9}]}\nexperiments:",
+        ":5: unknown quantity 'overlaps'; did you mean 'overlap'?",
+    ),
+    "key of a table of shares": (
+        "experiments:",
+        "tables: [{id: p, kind: shares, title: t, experiment: main, tasks: [cc], metric: shares}]\n"
+        "experiments:",
+        ":4: unknown key 'metric'",
     ),
     "experiment of a plot": (
         "experiments:",

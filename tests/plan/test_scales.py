@@ -8,6 +8,8 @@ from reprune.plan.identity import canonical
 from reprune.plan.listing import listing
 from reprune.plan.plan import build_plan
 
+DOMAINS = {"cc", "github", "book", "stackexchange", "wiki", "arxiv"}
+
 
 @pytest.fixture
 def cached_nothing(monkeypatch, tmp_path):
@@ -47,6 +49,7 @@ def test_the_paper_scale_offline_names_what_it_lacks_and_each_source(cached_noth
         "wikitext2-train",
         "ptb-validation",
         "bookcorpus-train",
+        *(f"{domain}-{part}" for domain in DOMAINS for part in ("train", "validation")),
         "alpaca-cleaned",
         "llama-7b",
         "llama-13b",
@@ -64,7 +67,10 @@ def test_the_paper_scale_offline_names_what_it_lacks_and_each_source(cached_noth
 def test_the_paper_scale_never_takes_a_stand_in(cached_nothing, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     plan = build_plan({"scale": "paper"})
-    assert {c.fit for c in plan.corpora.values()} == {"equal"}
+    fits = {c.name: c.fit for c in plan.corpora.values()}
+    samples = {name for name, fit in fits.items() if fit == "sample"}
+    assert set(fits.values()) == {"equal", "sample"}
+    assert {name.rpartition("-")[0] for name in samples} == DOMAINS  # RedPajama's own sample
     assert plan.packages == {}
 
 

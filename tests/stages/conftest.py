@@ -91,6 +91,8 @@ class Workbench:
         inputs = {"model": self.model(run.model.id), "model_facts": paths.MODELS / f"{run.model.id}.json"}
         if run.calibration:
             inputs["calibration"] = self.calibration(run)
+        if run.mixture:
+            inputs["mixture"] = self.mixture(run.mixture.id)
         self.stage(
             "compress",
             self.jobs.compress(run.id),
@@ -106,15 +108,27 @@ class Workbench:
             self.stage("fetch", params, {}, {"rows": file, "facts": file.with_suffix(".json")})
         return file
 
+    def mixture(self, mixture_id: str) -> Path:
+        drawn = self.plan.mixtures[mixture_id]
+        file = paths.MIXTURES / f"{mixture_id}.safetensors"
+        if not file.exists():
+            inputs = {"model": self.model(drawn.model.id)}
+            inputs["documents"] = [str(self.corpus(corpus.id)) for corpus in drawn.corpora]
+            outputs = {"windows": file, "facts": file.with_suffix(".json")}
+            self.stage("mix", self.jobs.mixture(mixture_id), inputs, outputs)
+        return file
+
     def recover(self, run: Run) -> Path:
-        """Compresses first if there is no checkpoint to go on from."""
+        """Makes first what it goes on from, if there is no checkpoint of that."""
         base, folder = (paths.RUNS / run_id / "checkpoint" for run_id in (run.base, run.id))
         if not base.exists():
-            self.compress(self.plan.runs[run.base])
+            before = self.plan.runs[run.base]
+            (self.recover if before.base else self.compress)(before)
+        how, data = run.recoveries[-1]
         inputs = {
             "base": base,
             "base_facts": paths.checkpoint_facts(run.base),
-            "instructions": self.instructions(run.instructions.id),
+            how.file: getattr(self, how.file)(data.id),
             "model": self.model(run.model.id),
         }
         outputs = {"checkpoint": folder, "facts": folder.with_suffix(".json")}

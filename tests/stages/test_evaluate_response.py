@@ -59,7 +59,7 @@ def test_the_loss_is_that_of_the_checkpoint_on_rows_kept_from_training(measured,
     run = next(run for run in measured.plan.runs.values() if run.recovery)
     checkpoint = measured.recover(run)
     row, items = evaluated(measured, run)
-    kept = split(read_instructions(measured.instructions(run.instructions.id)), 4)[1]
+    kept = split(read_instructions(measured.instructions(run.recoveries[0].data.id)), 4)[1]
     scored = examples(kept, AutoTokenizer.from_pretrained(checkpoint), 400)
     losses = example_losses(load_model(checkpoint), scored)
     expected = [loss / example.scored for loss, example in zip(losses, scored, strict=True)]
@@ -67,10 +67,8 @@ def test_the_loss_is_that_of_the_checkpoint_on_rows_kept_from_training(measured,
     told = json.loads(checkpoint.with_suffix(".json").read_text())["notes"]["recovery"]
     weighed = sum(losses) / sum(example.scored for example in scored)
     assert told["validation_after"] == pytest.approx(weighed, rel=1e-3), "the checkpoint is rounded"
-    assert (
-        row["data_hash"]
-        == json.loads(measured.instructions(run.instructions.id).with_suffix(".json").read_text())["hash"]
-    )
+    facts = measured.instructions(run.recoveries[0].data.id).with_suffix(".json")
+    assert row["data_hash"] == json.loads(facts.read_text())["hash"]
 
 
 def test_recovery_lowers_it(measured):

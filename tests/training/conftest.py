@@ -1,4 +1,4 @@
-"""Tiny models to train, and a few instructions with answers."""
+"""Tiny models to train, a few instructions with answers, and a mixture of domains."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+from reprune.calibration.mixture import Mixture
 from reprune.models.checkpoint import load_model
 from reprune.models.parts import put
 from reprune.models.skeleton import find_blocks
@@ -69,3 +70,19 @@ def made_examples() -> list[Example]:
     return [
         Example(torch.randint(2, 258, (n,), generator=generator).tolist(), max(1, n // 2)) for n in lengths
     ]
+
+
+@pytest.fixture
+def made_mixture() -> Mixture:
+    """Three domains whose tokens are drawn from 8, 32 and 128 words: windows of 16 tokens."""
+    generator = torch.Generator().manual_seed(3)
+
+    def windows(words: int, count: int) -> torch.Tensor:
+        return torch.randint(2, 2 + words, (count, 16), generator=generator)
+
+    words = {"plain": 8, "usual": 32, "rich": 128}
+    return Mixture(
+        {name: windows(count, 30) for name, count in words.items()},
+        {name: windows(count, 4) for name, count in words.items()},
+        {"plain": 0.5, "usual": 0.3, "rich": 0.2},
+    )

@@ -8,6 +8,7 @@ from reprune.plan.paths import (
     CALIBRATION,
     CORPORA,
     INSTRUCTIONS,
+    MIXTURES,
     MODELS,
     PACKAGES,
     RESULTS,
@@ -16,6 +17,7 @@ from reprune.plan.paths import (
     checkpoint_facts,
     evaluation_file,
     report_file,
+    trained_on_file,
     unit_folder,
 )
 from reprune.plan.plan import build_plan
@@ -51,6 +53,7 @@ wildcard_constraints:
     corpus="|".join(PLAN.corpora) or "none",
     data="|".join(PLAN.instructions) or "none",
     calibration="|".join(PLAN.calibrations) or "none",
+    mixture="|".join(PLAN.mixtures) or "none",
     task="|".join(PLAN.tasks) or "none",
     package="|".join(PLAN.packages) or "none",
     evaluation="[0-9a-f]+",
@@ -115,15 +118,18 @@ def compress_input(w):
     }
     if run.calibration:
         files["calibration"] = CALIBRATION / f"{run.calibration.id}.safetensors"
+    if run.mixture:
+        files["mixture"] = MIXTURES / f"{run.mixture.id}.safetensors"
     return files
 
 
 def recover_input(w):
     run = PLAN.runs[w.run]
+    how, data = run.recoveries[-1]
     return {
         "base": RUNS / run.base / "checkpoint",
         "base_facts": checkpoint_facts(run.base),
-        "instructions": INSTRUCTIONS / f"{run.instructions.id}.parquet",
+        how.file: trained_on_file(how.file, data.id),
         "model": MODELS / run.model.id,
     }
 
