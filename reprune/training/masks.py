@@ -117,11 +117,11 @@ class Masks(Partner):
         """The model with gates that are not drawn: in each row so many open as are expected to be."""
         self._apply(self._settled(self.open_now()))
         yield
-        self._applied.close()
+        self.release()
 
     def finish(self, kept: Mapping[str, Tensor]) -> None:
         """Write the gates into the weights and cut what is closed; ``kept`` of each row, (rows,), stay."""
-        self._applied.close()
+        self.release()
         self.gates.fold_and_cut(_by_place(self._settled(kept)))
 
     def state(self) -> dict[str, Tensor]:
@@ -136,8 +136,12 @@ class Masks(Partner):
         self.generator.set_state(state["generator"])
         self._kept = {n.removeprefix("kept."): own for n, own in state.items() if n != "generator"}
 
-    def _apply(self, values: dict[str, Tensor]) -> None:
+    def release(self) -> None:
+        """Take the gates off the model."""
         self._applied.close()
+
+    def _apply(self, values: dict[str, Tensor]) -> None:
+        self.release()
         self._applied.enter_context(self.gates.applied(_by_place(values)))
 
     def _settled(self, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
