@@ -37,6 +37,7 @@ class OverallMasks(Masks):
 
     def cut(self) -> None:
         """Cut the model: in each row so many units stay as are expected to."""
+        self.bound()
         self.finish(self.open_now())
 
     def _all_open(self) -> dict[str, Tensor]:

@@ -98,11 +98,15 @@ class Masks(Partner):
             {"params": list(self.multipliers.values()), **rate, "maximize": True},
         ]
 
+    def bound(self) -> None:
+        """Bring all logits between their bounds: an optimiser step may have left them a rate beyond."""
+        for own in self.logits.values():
+            hard_concrete.bound(own)
+
     def prepare(self, step: int) -> Tensor:
         """Draw the gates of a step and put them on the model; the step's penalty."""
         self.step = step
-        for own in self.logits.values():
-            hard_concrete.bound(own)
+        self.bound()
         drawn = {
             name: hard_concrete.sampled(
                 own, hard_concrete.uniform_draws(own.shape, self.generator), self.settings.temperature
@@ -115,6 +119,7 @@ class Masks(Partner):
     @contextmanager
     def settled(self) -> Iterator[None]:
         """The model with gates that are not drawn: in each row so many open as are expected to be."""
+        self.bound()
         self._apply(self._settled(self.open_now()))
         yield
         self.release()
@@ -122,6 +127,7 @@ class Masks(Partner):
     def finish(self, kept: Mapping[str, Tensor]) -> None:
         """Write the gates into the weights and cut what is closed; ``kept`` of each row, (rows,), stay."""
         self.release()
+        self.bound()
         self.gates.fold_and_cut(_by_place(self._settled(kept)))
 
     def state(self) -> dict[str, Tensor]:
@@ -146,9 +152,7 @@ class Masks(Partner):
 
     def _settled(self, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {
-            name: hard_concrete.settled(
-                own.detach().clamp(*hard_concrete.BOUNDS), kept[name], self.settings.temperature
-            )
+            name: hard_concrete.settled(own, kept[name], self.settings.temperature)
             for name, own in self.logits.items()
         }
 
