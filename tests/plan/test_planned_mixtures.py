@@ -149,7 +149,7 @@ def test_work_and_memory_are_those_of_training(blended):
 NOT_PLANNED = {
     "no mixture": (
         (SCALE, "  mixture: {data: made, length: 32, windows: 100, held_out: 4}\n", ""),
-        f"{PAPER}:10: mixture is '$mixture', which the scale does not define; did you mean 'sheared_mixture'?",
+        f"{PAPER}:10: mixture is '$mixture', which the scale does not define; did you mean 'sheared_mixture'",
     ),
     "name of a mixture": (
         (PAPER, "suites:", "mixture: $mixtur\n    suites:"),
