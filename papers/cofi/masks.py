@@ -21,11 +21,11 @@ class OverallMasks(Masks):
         """``share`` of the weights are to go; the other arguments are those of :class:`Masks`."""
         super().__init__(*arguments)
         self.share = share
+        self.whole = self._size({name: torch.ones_like(own) for name, own in self.logits.items()})
 
     def expected_share(self) -> Tensor:
         """(1,) the share of the weights that is expected to go (``get_expected_num_params``)."""
-        left, whole = (self._size(opened) for opened in (self.probabilities(), self._all_open()))
-        return 1 - (left / whole).reshape(1)
+        return 1 - (self._size(self.probabilities()) / self.whole).reshape(1)
 
     def penalty(self) -> Tensor:
         return fraction_penalty(self.expected_share(), self.target(self.share), self.multipliers[ALL])
@@ -39,9 +39,6 @@ class OverallMasks(Masks):
         """Cut the model: in each row so many units stay as are expected to."""
         self.bound()
         self.finish(self.open_now())
-
-    def _all_open(self) -> dict[str, Tensor]:
-        return {name: torch.ones_like(own) for name, own in self.logits.items()}
 
     def _size(self, opened: dict[str, Tensor]) -> Tensor:
         return expected_size(

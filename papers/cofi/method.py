@@ -50,7 +50,7 @@ class Cofi(StructuralMethod):
             shapes(facts),
             (overall.ALL,),
             self.settings,
-            masks.drawn_seed(subject),
+            subject.draw_seed(),
             share=share_of_blocks(facts, self.target),
         )
         masks.learn(subject, learned, self.settings)

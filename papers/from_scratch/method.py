@@ -28,9 +28,7 @@ class FromScratch(StructuralMethod):
 
     @classmethod
     def supports(cls, facts: ModelFacts, target: Target, settings: sizes.SizeSettings) -> Unsupported | None:
-        refused = super().supports(facts, target, settings)
-        found = refused or sizes.wanted(facts, target, settings)
-        return found if isinstance(found, Unsupported) else None
+        return super().supports(facts, target, settings) or sizes.refusal(facts, target, settings)
 
     @classmethod
     def shape(cls, facts: ModelFacts, target: Target, settings: sizes.SizeSettings) -> Shape:
@@ -40,7 +38,7 @@ class FromScratch(StructuralMethod):
         wanted = sizes.wanted(subject.facts, self.target, self.settings)
         subject.notes |= wanted._asdict()
         config = sizes.configured(subject.model.config, subject.facts, wanted)
-        seed = torch.randint(2**63 - 1, (), generator=subject.generator).item()
+        seed = subject.draw_seed()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)

@@ -41,9 +41,7 @@ class ShearedLlama(StructuralMethod):
 
     @classmethod
     def supports(cls, facts: ModelFacts, target: Target, settings: Settings) -> Unsupported | None:
-        refused = super().supports(facts, target, settings)
-        found = refused or sizes.wanted(facts, target, settings)
-        return found if isinstance(found, Unsupported) else None
+        return super().supports(facts, target, settings) or sizes.refusal(facts, target, settings)
 
     @classmethod
     def shape(cls, facts: ModelFacts, target: Target, settings: Settings) -> Shape:
@@ -56,8 +54,9 @@ class ShearedLlama(StructuralMethod):
     def compress(self, subject: Subject) -> None:
         facts = subject.facts
         wanted = sizes.wanted(facts, self.target, self.settings)
-        seed = masks.drawn_seed(subject)
-        learned = masks.TargetedMasks(subject.model, shapes(facts), kept(facts, wanted), self.settings, seed)
+        learned = masks.TargetedMasks(
+            subject.model, shapes(facts), kept(facts, wanted), self.settings, subject.draw_seed()
+        )
         masks.learn(subject, learned, self.settings)
         learned.cut()
         subject.notes |= wanted._asdict()

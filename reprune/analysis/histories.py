@@ -11,6 +11,7 @@ import pandas as pd
 
 from reprune.analysis.samples import Undecided
 from reprune.analysis.unit import Row, Unit
+from reprune.plan.training import noted
 
 PRUNING, CONTINUED = "pruning", "continued"
 MEANT = {PRUNING: "pruning", CONTINUED: "continued pre-training"}
@@ -90,14 +91,9 @@ def _references(unit: Unit, rows: Sequence[Row]) -> dict[int, dict[str, float]]:
 def _stages(unit: Unit, run_id: str | None) -> tuple[Stage, ...]:
     notes = unit.notes.get(run_id, {})
     trained = [(PRUNING, notes["pruning"])] if "evaluations" in notes.get("pruning", {}) else []
-    trained += [(CONTINUED, told) for told in _recoveries(notes) if "evaluations" in told]
+    trained += [(CONTINUED, told) for told in noted(notes) if "evaluations" in told]
     before = np.cumsum([0, *(told["tokens"] for _, told in trained)]).tolist()
     return tuple(Stage(name, told, at) for (name, told), at in zip(trained, before, strict=False))
-
-
-def _recoveries(notes: dict[str, Any]) -> list[dict[str, Any]]:
-    """What each recovery of a chain noted, in their order."""
-    return [*notes.get("earlier_recoveries", []), *([notes["recovery"]] if "recovery" in notes else [])]
 
 
 def measurements(unit: Unit, row: Row, beside: Sequence[Row] = ()) -> pd.DataFrame:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,14 +14,13 @@ from reprune.calibration.block import Block
 from reprune.method import ModelFacts
 from reprune.models.parts import put
 from reprune.models.skeleton import find_blocks, first_inputs, linear_layers
-from reprune.records.files import read_json, write_json
 from reprune.records.store import Store
 from reprune.surgery.low_rank import factorise
 
 if TYPE_CHECKING:
     from reprune.calibration.mixture import Mixture
 
-STATISTICS, COST = "statistics.safetensors", "cost.json"
+STATISTICS = "statistics.safetensors"
 
 
 @dataclass
@@ -70,6 +67,10 @@ class Subject:
         """How many parameters the model has now, tied ones once."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
+    def draw_seed(self) -> int:
+        """A seed from this run's own generator, for code that draws from a generator of its own."""
+        return torch.randint(2**63 - 1, (), generator=self.generator).item()
+
     def batches(self) -> Iterator[torch.Tensor]:
         """The calibration tokens, ``batch_size`` windows at a time."""
         yield from self.windows.split(self.batch_size)
@@ -98,14 +99,9 @@ class Subject:
         """
         if name in self._known:
             return self._known[name]
-        start = time.monotonic()
-
-        def write(place: Path) -> None:
-            save_file(make(), place / STATISTICS)
-            write_json(place / COST, {"seconds": time.monotonic() - start})
-
-        folder = self.store.made({**self.key, "kind": "statistics", "name": name}, write)
-        self.shared_seconds += read_json(folder / COST)["seconds"] - (time.monotonic() - start)
+        key = {**self.key, "kind": "statistics", "name": name}
+        folder, seconds = self.store.shared(key, lambda place: save_file(make(), place / STATISTICS))
+        self.shared_seconds += seconds
         self._known[name] = load_file(folder / STATISTICS)
         return self._known[name]
 

@@ -87,6 +87,12 @@ def wanted(facts: ModelFacts, target: Target, settings: SizeSettings) -> Sizes |
     return _named(facts, target, settings) if any(settings.given) else _chosen(facts, target)
 
 
+def refusal(facts: ModelFacts, target: Target, settings: SizeSettings) -> Unsupported | None:
+    """Why a model has no such sizes, None if it has."""
+    found = wanted(facts, target, settings)
+    return found if isinstance(found, Unsupported) else None
+
+
 def _named(facts: ModelFacts, target: Target, settings: SizeSettings) -> Sizes | Unsupported:
     sizes = Sizes(*(n or dense for n, dense in zip(settings.given, own(facts), strict=True)))
     for name, size, dense in zip(Sizes._fields, sizes, own(facts), strict=True):

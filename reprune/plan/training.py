@@ -102,6 +102,11 @@ def refused(recoveries: Sequence[PlannedRecovery], target: Target) -> Unsupporte
     return next(filter(None, (how.supports(target, data) for how, data in recoveries)), None)
 
 
+def noted(notes: dict[str, Any]) -> list[dict[str, Any]]:
+    """What each recovery of a chain noted of itself, in their order, out of a run's notes."""
+    return [*notes.get("earlier_recoveries", []), *([notes["recovery"]] if "recovery" in notes else [])]
+
+
 def written(settings: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """How records and reports write recoveries in a chain: the last one, those before it under ``after``."""
     if not settings:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +95,7 @@ def _predicted(family: dict[str, Any], mixture: Mixture, parameters: int) -> dic
 
 def _measured(job: Job, settings: Pretraining, mixture: Mixture) -> tuple[dict[str, float], float]:
     """The held-out losses of the dense model, measured once for all runs with this model and mixture."""
-    source, asked = ModelFolder(Path(job.input["model"])), time.monotonic()
+    source = ModelFolder(Path(job.input["model"]))
     key = {
         "kind": "references",
         "code": job.params["code"],
@@ -106,12 +105,11 @@ def _measured(job: Job, settings: Pretraining, mixture: Mixture) -> tuple[dict[s
     }
 
     def write(place: Path) -> None:
-        start = time.monotonic()
         losses = held_out_losses(load_model(source.path), mixture.held_out, settings.precision)
-        write_json(place / REFERENCES, {"losses": losses, "seconds": time.monotonic() - start})
+        write_json(place / REFERENCES, losses)
 
-    told = read_json(Store(Path(job.params["store"])).made(key, write) / REFERENCES)
-    return told["losses"], told["seconds"] - (time.monotonic() - asked)
+    folder, seconds = Store(Path(job.params["store"])).shared(key, write)
+    return read_json(folder / REFERENCES), seconds
 
 
 def _start(settings: Pretraining, base: Base, mixture: Mixture) -> dict[str, float]:

@@ -13,6 +13,7 @@ import torch
 from reprune.models.checkpoint import load_model, save_model, structure
 from reprune.models.folder import ModelFolder
 from reprune.plan.identity import stream_seed
+from reprune.plan.training import noted
 from reprune.records.files import read_json, whole
 from reprune.records.provenance import peak_rss_mb
 from reprune.records.store import Store, sha256
@@ -55,16 +56,16 @@ def run(job: Job) -> None:
     told = {
         "compress_s": facts["compress_s"],
         "recover_s": facts.get("recover_s", 0.0) + seconds,
-        "notes": noted(facts["notes"], trained),
+        "notes": with_trained(facts["notes"], trained),
         "peak_rss_mb": peak_rss_mb(),
         "threads": job.threads,
     }
     write_facts(job.output["facts"], ModelFolder(job.output["checkpoint"]), spec, told, {})
 
 
-def noted(notes: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
+def with_trained(notes: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
     """The notes of what a recovery goes on from, and its own: ``recovery``, after ``earlier_recoveries``."""
-    earlier = [*notes.get("earlier_recoveries", []), *([notes["recovery"]] if "recovery" in notes else [])]
+    earlier = noted(notes)
     return {**notes, "recovery": trained, **({"earlier_recoveries": earlier} if earlier else {})}
 
 

@@ -46,14 +46,12 @@ class Masks(Partner):
     ) -> None:
         self.gates, self.settings, self.step = Gates(model), settings, 0
         self.generator = torch.Generator().manual_seed(seed)
-        self.logits = {name: nn.Parameter(self.initial(name, shape)) for name, shape in shapes.items()}
+        self.logits = {
+            name: nn.Parameter(hard_concrete.initial(shape, self.generator)) for name, shape in shapes.items()
+        }
         self.multipliers = {name: nn.Parameter(torch.zeros(2)) for name in multipliers}
         self._kept: dict[str, Tensor] = {}
         self._applied = ExitStack()
-
-    def initial(self, name: str, shape: tuple[int, int]) -> Tensor:
-        """log α of the gates called ``name`` at the start."""
-        return hard_concrete.initial(shape, self.generator)
 
     def penalty(self) -> Tensor:
         """What the constraints add to the loss at :attr:`step`."""
@@ -180,10 +178,11 @@ class TargetedMasks(Masks):
         return {name: self.target(1 - kept / self.logits[name].shape[1]) for name, kept in self.kept.items()}
 
     def penalty(self) -> Tensor:
-        return sum(self._penalty(name, opened) for name, opened in self.probabilities().items())
+        wanted = self.wanted()
+        return sum(self._penalty(name, own, wanted[name]) for name, own in self.probabilities().items())
 
-    def _penalty(self, name: str, opened: Tensor) -> Tensor:
-        share, multipliers = self.wanted()[name], self.multipliers[name]
+    def _penalty(self, name: str, opened: Tensor, share: float) -> Tensor:
+        multipliers = self.multipliers[name]
         if self.settings.constraint == "counts":
             return count_penalty(opened.sum(-1), (1 - share) * opened.shape[1], multipliers)
         return fraction_penalty(sparsity(opened), share, multipliers)
@@ -214,7 +213,7 @@ def learn(subject: Subject, learned: Masks, settings: MaskSettings) -> None:
         ),
         Loading(settings.loading, references, settings.clipped, settings.floor),
         subject.mixture.proportions,
-        drawn_seed(subject),
+        subject.draw_seed(),
         learned,
         subject.keeper,
         lambda done, total: subject.progress(done / total),
@@ -231,11 +230,6 @@ def dense_losses(subject: Subject) -> dict[str, float]:
         return {domain: torch.tensor(loss, dtype=torch.float64) for domain, loss in losses.items()}
 
     return {domain: loss.item() for domain, loss in subject.remember("held-out losses", measured).items()}
-
-
-def drawn_seed(subject: Subject) -> int:
-    """A seed from the run's own generator."""
-    return torch.randint(2**63 - 1, (), generator=subject.generator).item()
 
 
 def _by_place(values: Mapping[str, Tensor]) -> dict[str, Any]:

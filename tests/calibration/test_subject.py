@@ -74,7 +74,7 @@ def test_statistics_are_made_once_and_their_cost_is_everyones(subject_of):
 def test_a_statistic_asked_for_twice_costs_a_run_once(subject_of, monkeypatch):
     """Its cost is written down when it is made; GRASP asks for its slopes at every half of a layer."""
     clock = iter(range(0, 1000, 10))
-    monkeypatch.setattr("reprune.calibration.subject.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("reprune.records.store.time.monotonic", lambda: float(next(clock)))
     subject_of("tiny-llama").remember("numbers", lambda: {"x": torch.ones(1)})
     later = subject_of("tiny-llama")
     later.remember("numbers", lambda: {"x": torch.zeros(1)})

@@ -77,3 +77,17 @@ def test_put_again_replaces_and_drop_removes(store, entry):
     store.drop(KEY)
     store.drop(KEY)
     assert store.get(KEY) is None
+
+
+def test_what_is_shared_costs_each_caller_what_it_would_have_alone(store, monkeypatch):
+    clock = {"now": 0.0}
+    monkeypatch.setattr("reprune.records.store.time.monotonic", lambda: clock["now"])
+
+    def work(place):
+        clock["now"] += 40.0
+        (place / "a.txt").write_text("a")
+
+    made, first = store.shared(KEY, work)
+    found, second = store.shared(KEY, work)
+    assert made == found and (found / "a.txt").read_text() == "a"
+    assert (first, second) == (0.0, 40.0)  # the maker has spent it already, the other nothing
