@@ -41,7 +41,7 @@ def open_probability(log_alpha: Tensor, temperature: float = TEMPERATURE) -> Ten
 
 
 def fully_open_probability(log_alpha: Tensor, temperature: float = TEMPERATURE) -> Tensor:
-    """P(gate = 1) of every gate, in log α's shape; what is missing to 1 are closed gates and those between."""
+    """P(gate = 1) of every gate, in log α's shape; those not closed either lie between."""
     shift = temperature * math.log(-LEAST / MOST)
     return torch.sigmoid(log_alpha + shift).clamp(SMALL, 1 - SMALL)
 
