@@ -93,6 +93,23 @@ def test_a_model_without_heads_loads_with_equal_logits_and_generates_the_same(de
 
 
 @torch.no_grad()
+def test_a_decoder_with_more_layers_than_the_encoder_keeps_its_places_in_the_cache(tmp_path):
+    """The first decoder layer has no attention at all, which in other models would take no place."""
+    model, batch = small_marian(encoder_layers=1, decoder_layers=3), pairs()
+    model.save_pretrained(tmp_path / "dense")
+    kept = torch.tensor([[0] * HEADS, [1] * HEADS, [1, 0, 1, 0]]).bool()
+    remove_heads(model, {"decoder": kept, "cross": kept})
+    loaded = load_model(saved(model, tmp_path / "dense", tmp_path / "cut"))
+    found = [
+        one.generate(
+            batch.source, attention_mask=batch.source_mask, num_beams=3, max_new_tokens=12, use_cache=cached
+        )
+        for one, cached in ((model, False), (model, True), (loaded, True))
+    ]
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+@torch.no_grad()
 def test_tied_tensors_are_written_once_the_bias_of_logits_too_and_sinusoids_not_at_all(dense, tmp_path):
     folder = saved(pruned(), dense, tmp_path / "cut")
     files = ModelFolder(folder)
