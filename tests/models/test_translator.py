@@ -15,7 +15,16 @@ from transformers import AutoTokenizer
 
 from reprune.data.parallel import made_pairs
 from reprune.models.checkpoint import computed, tensors_of
-from reprune.models.translator import ALPHABET, END, PAD, UNKNOWN, Shape, draw_weights, learn_tokenizer, new_model
+from reprune.models.translator import (
+    ALPHABET,
+    END,
+    PAD,
+    UNKNOWN,
+    Shape,
+    draw_weights,
+    learn_tokenizer,
+    new_model,
+)
 from reprune.surgery.head_gates import remove_heads, retained_heads
 
 SMALL = Shape(2, 3, 32, 64, 4, 100, 64, 0.0)
@@ -45,7 +54,7 @@ def test_texts_are_read_back_as_they_were(tokenizer):
         ids = tokenizer(text)["input_ids"]
         assert ids[-1] == tokenizer.eos_token_id and tokenizer.eos_token_id not in ids[:-1]
         assert tokenizer.decode(ids, skip_special_tokens=True) == text
-    assert max(len(tokenizer(text)["input_ids"]) for text in known) < 15, "words have become tokens"
+    assert max(len(tokenizer(text)["input_ids"]) for text in known) < 20, "words have become tokens"
 
 
 def test_targets_are_read_as_sources_and_what_was_never_seen_is_unknown(tokenizer):
