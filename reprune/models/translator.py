@@ -38,8 +38,8 @@ def learn_tokenizer(texts: Sequence[str], vocab_size: int) -> Any:
     """Byte-pair merges of characters learned on ``texts`` (Sennrich et al. 2016), at most so many tokens.
 
     Words are split at spaces, a word's first piece is marked, punctuation stands alone. Every encoding ends
-    with ``</s>``. Equal texts in equal order give equal merges: which of equally rare characters have no token
-    is settled here, since the trainer settles it by chance.
+    with ``</s>``. Equal texts in equal order give equal merges: which of equally rare characters have no
+    token is settled here, since the trainer settles it by chance.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
