@@ -77,8 +77,14 @@ def test_a_components_texts_are_paired_by_their_place_and_go_to_its_part(interfa
 
 def test_what_is_no_translated_sentence_is_left_out(interface):
     left_out = {
-        "one": (texts("Too short here", "Same in both of them"), texts("Viel zu kurz", "Same in both of them")),
-        "two": (texts("No one has translated this", "A\n  second  text\nof lines"), {"abort": "Zweiter\nText"}),
+        "one": (
+            texts("Too short here", "Same in both of them"),
+            texts("Viel zu kurz", "Same in both of them"),
+        ),
+        "two": (
+            texts("No one has translated this", "A\n  second  text\nof lines"),
+            {"abort": "Zweiter\nText"},
+        ),
         "three": (texts("A language file is missing", "x"), None),
         "four": (texts("This is far too long to be " * 20, "A text of four words"), texts("x", "Nein")),
     }
@@ -128,7 +134,7 @@ BIBLE = {"package": "b", "reader": "verses", "member": "b/bible.db", "editions":
 
 @pytest.fixture
 def bible(tmp_path):
-    """A database of one book of 40 chapters with two verses each; of the second edition one verse is missing."""
+    """A database of one book of 40 chapters with two verses each; one edition lacks a verse."""
 
     def made(counts):
         file = tmp_path / "bible.db"
@@ -161,7 +167,9 @@ def test_verses_are_paired_by_their_place_cleaned_and_cut_by_chapter(bible):
 
 def test_another_number_of_pairs_than_declared_is_refused_in_one_line(bible):
     spec, file = bible((76, 2, 2))
-    with pytest.raises(FetchError, match=r"^b\.whl has 75 train pairs, expected 76; the file was replaced.*$"):
+    with pytest.raises(
+        FetchError, match=r"^b\.whl has 75 train pairs, expected 76; the file was replaced.*$"
+    ):
         load_pairs("package", spec, file)
 
 
@@ -191,7 +199,11 @@ def mirror(tmp_path):
     for file, rows in zip(files.values(), (ROWS[:3], ROWS[3:4], ROWS[4:]), strict=True):
         data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
         (tmp_path / file).write_bytes(gzip.compress(data) if file.endswith("gz") else data)
-    return {"files": files, "columns": ["en", "de"], "pairs": {"train": 3, "validation": 1, "test": 1}}, tmp_path
+    return {
+        "files": files,
+        "columns": ["en", "de"],
+        "pairs": {"train": 3, "validation": 1, "test": 1},
+    }, tmp_path
 
 
 def test_a_mirror_has_a_file_for_each_part(mirror):
@@ -215,7 +227,9 @@ def test_a_wrong_mirror_is_refused_in_one_line(mirror, fault):
         spec = {**spec, "pairs": {**spec["pairs"], "validation": 2}}
     else:
         file.unlink()
-    with pytest.raises(FetchError, match="cannot be read as parallel text|has 1 validation pairs, expected 2") as e:
+    with pytest.raises(
+        FetchError, match="cannot be read as parallel text|has 1 validation pairs, expected 2"
+    ) as e:
         load_pairs("mirror", spec, folder)
     assert "\n" not in str(e.value)
 
@@ -263,7 +277,9 @@ def test_what_is_written_is_read_by_part_and_its_hash_has_borders(tmp_path):
     pairs["test"] = [Pair("Ein \u2028 „Satz“", ""), *pairs["test"]]
     write_pairs(tmp_path / "parallel" / "a.parquet", pairs)
     assert {part: read_pairs(tmp_path / "parallel" / "a.parquet", part) for part in PARTS} == pairs
-    hashes = [pairs_hash(p) for p in ([Pair("a", "b")], [Pair("ab", "")], [Pair("", "ab")], [Pair("a", "c")], [])]
+    hashes = [
+        pairs_hash(p) for p in ([Pair("a", "b")], [Pair("ab", "")], [Pair("", "ab")], [Pair("a", "c")], [])
+    ]
     assert len(set(hashes)) == 5 and {len(found) for found in hashes} == {12}
     assert pairs_hash(list(reversed(pairs["train"]))) != pairs_hash(pairs["train"])
 
