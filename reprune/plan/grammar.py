@@ -30,9 +30,10 @@ OVER = frozenset({"projection", "block", "layer"})
 """What ``spread`` and ``near_target`` group the weights by; a layer is one projection of one block."""
 
 QUANTITIES = frozenset(
-    "sparsity_gap overlap mean_loss excess_spread rank_correlation followed settling slowdown".split()
+    "sparsity_gap overlap mean_loss excess_spread rank_correlation followed settling slowdown "
+    "heads_left polarised cross_lead decoder_lead".split()
 )
-"""What a check may ask of a training on a mixture of domains, as ``reprune.analysis.trained`` computes it."""
+"""What a check may ask of a training, as ``reprune.analysis.trained`` computes it."""
 
 SHARES = "shares"
 """The ``kind`` of a table of the domains' shares in continued pre-training, one task each.
