@@ -19,10 +19,6 @@ MEANT = {
     CONTINUED: "continued pre-training on a mixture",
     GATES: "training of gates",
 }
-    PRUNING: "pruning on a mixture",
-    CONTINUED: "continued pre-training",
-    GATES: "training of gates on heads",
-}
 PLACE = ["order", "stage", "step", "tokens", "domain"]
 
 
