@@ -22,7 +22,7 @@ class Tally:
 
     def add(self, hits: np.ndarray, trials: np.ndarray | float) -> None:
         """Count one sentence; ``trials`` may be common to several shares."""
-        trials = np.broadcast_to(trials, self.trials.shape)
+        hits, trials = (np.broadcast_to(counted, self.trials.shape) for counted in (hits, trials))
         self.hits += hits
         self.trials += trials
         self._sentences += trials > 0
