@@ -13,6 +13,7 @@ FETCH_MODULES = {
     "corpus": ("reprune.data.corpora",),
     "task": ("reprune.data.tasks",),
     "instructions": ("reprune.data.instructions",),
+    "parser": ("reprune.data.parsers",),
     "model": ("reprune.models.sources", "reprune.models.folder"),
     "parallel": ("reprune.data.parallel",),
 }
@@ -23,6 +24,7 @@ SUITE_MODULES = {
     "downstream": (LOADING, "reprune.evaluation.downstream", "reprune.evaluation.engine"),
     "efficiency": (LOADING, "reprune.evaluation.efficiency"),
     "response": (LOADING, "reprune.evaluation.response", "reprune.data.instructions"),
+    "head_roles": (LOADING, "reprune.evaluation.head_roles", "reprune.data.parallel"),
 }
 
 

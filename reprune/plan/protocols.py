@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reprune.plan.identity import digest
-from reprune.plan.inputs import Inputs, Instructions
+from reprune.plan.inputs import Corpus, Inputs, Instructions, Parallel
 from reprune.plan.problems import Problems, nearest
 from reprune.plan.recovery import held_out
 from reprune.plan.source import Source
@@ -15,6 +15,7 @@ from reprune.plan.tasks import TaskData, Tasks
 DOWNSTREAM = "downstream"
 EFFICIENCY = "efficiency"
 RESPONSE = "response"
+HEAD_ROLES = "head_roles"
 TEXT_SIZES = ("window", "windows")
 SIZES = {  # what a scale may change of a suite's protocols
     "perplexity": TEXT_SIZES,
@@ -22,8 +23,10 @@ SIZES = {  # what a scale may change of a suite's protocols
     DOWNSTREAM: ("limit", "skip"),
     EFFICIENCY: ("repeats", "divide"),
     RESPONSE: ("length", "limit"),
+    HEAD_ROLES: ("limit",),
 }
 ITEM_TOKENS = 90  # a question with its choices, or an example in a prompt: for estimates only
+SENTENCE_TOKENS = 30  # for estimates only
 STEP_TOKENS = 32  # tokens that are read in the time of a step of generation, which reads all weights for few
 
 
@@ -32,7 +35,7 @@ class Suite:
     """One protocol on one model: its resolved content and the inputs it reads, by task name.
 
     ``corpora`` are the ids of texts, ``data`` the task data of a downstream suite, ``instructions`` those of
-    which a response suite scores the answers.
+    which a response suite scores the answers. ``parallel`` texts and ``parsers`` are by id.
     """
 
     protocol: str
@@ -42,6 +45,8 @@ class Suite:
     corpora: dict[str, str] = field(default_factory=dict)
     data: dict[str, TaskData] = field(default_factory=dict)
     instructions: dict[str, Instructions] = field(default_factory=dict)
+    parallel: dict[str, Parallel] = field(default_factory=dict)
+    parsers: dict[str, Corpus] = field(default_factory=dict)
 
     @property
     def tokens(self) -> int:
@@ -50,6 +55,8 @@ class Suite:
             return 2 * self.content["repeats"] * sum(map(_timed_tokens, self.content["tasks"].values()))
         if self.suite == RESPONSE:
             return sum(spec["rows"] for spec in self.content["tasks"].values()) * self.content["length"]
+        if self.suite == HEAD_ROLES:
+            return len(self.content["tasks"]) * self.content["limit"] * SENTENCE_TOKENS
         if self.suite != DOWNSTREAM:
             return (self.content["windows"] or 256) * self.content["window"] * len(self.content["tasks"])
         return sum(
@@ -84,8 +91,18 @@ class Protocols:
     tasks: Tasks
     problems: Problems
 
-    def resolve(self, name: str, tasks: list[str] | None, context: int, where: str) -> Suite | None:
-        """The suite for protocol ``name``, restricted to ``tasks``, on a model of ``context`` tokens."""
+    def resolve(
+        self,
+        name: str,
+        tasks: list[str] | None,
+        context: int,
+        where: str,
+        parallel: Parallel | None = None,
+    ) -> Suite | None:
+        """The suite for protocol ``name``, restricted to ``tasks``, on a model of ``context`` tokens.
+
+        ``parallel`` is the text that the model is for if it is a translation model.
+        """
         if name not in self.sources:
             self.problems.add(where, f"unknown protocol '{name}'; {nearest(name, self.sources)}")
             return None
@@ -103,6 +120,8 @@ class Protocols:
             return self._efficiency(source, changed, tasks or list(known), context)
         if source["suite"] == RESPONSE:
             return self._response(source, changed, tasks or list(known), context)
+        if source["suite"] == HEAD_ROLES:
+            return self._head_roles(source, changed, tasks or list(known), parallel, where)
         return self._text(source, changed, tasks or list(known), context)
 
     def _text(self, source: dict, changed: dict, tasks: list[str], context: int) -> Suite:
@@ -178,6 +197,23 @@ class Protocols:
             source, changed, {**kept, "length": sizes["length"], "tasks": content}, instructions=found
         )
 
+    def _head_roles(
+        self, source: dict, changed: dict, tasks: list[str], parallel: Parallel | None, where: str
+    ) -> Suite | None:
+        if parallel is None:
+            self.problems.add(where, f"protocol '{source['name']}' is for translation models alone")
+            return None
+        parsers, content = {}, {}
+        for task in tasks:
+            spec, place = source["tasks"][task], self._where(source, "tasks", task)
+            parser = self.inputs.parser(spec["parser"], parallel.languages[0], place)
+            if parser is not None:
+                parsers[parser.id] = parser
+                content[task] = {"corpus": parallel.id, "part": spec["part"], "parser": parser.id}
+        kept = {key: source[key] for key in source if key not in ("title", "source", "limit", "tasks")}
+        content = {**kept, "limit": changed.get("limit", source["limit"]), "tasks": content}
+        return _suite(source, changed, content, parallel={parallel.id: parallel}, parsers=parsers)
+
     def _where(self, source: dict, *keys: str) -> str:
         return self.sources[source["name"]].where(*keys)
 
@@ -212,4 +248,6 @@ def joined(first: Suite, second: Suite) -> Suite:
         {**first.corpora, **second.corpora},
         {**first.data, **second.data},
         {**first.instructions, **second.instructions},
+        {**first.parallel, **second.parallel},
+        {**first.parsers, **second.parsers},
     )

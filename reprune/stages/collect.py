@@ -31,9 +31,11 @@ def run(job: Job) -> None:
         frame.to_csv(temporary, index=False)
     write_frame(job.output["per_item"], _frame(items, ITEM_COLUMNS))
     write_frame(job.output["layers"], _frame(layers, LAYER_COLUMNS))
-    write_json(
-        job.output["notes"], {run_id: fact["notes"] for run_id, fact in facts.items() if fact["notes"]}
-    )
+    notes = {run_id: dict(fact["notes"]) for run_id, fact in facts.items() if fact["notes"]}
+    for run_id, evaluation in evaluations.items():
+        if told := evaluation.get("told"):
+            notes.setdefault(run_id, {})["measured"] = told
+    write_json(job.output["notes"], notes)
     write_json(job.output["unit"], job.params["info"])
 
 

@@ -12,6 +12,7 @@ import torch
 from reprune.evaluation.downstream import SUITE as DOWNSTREAM
 from reprune.evaluation.downstream import average, declared
 from reprune.evaluation.efficiency import SUITE as EFFICIENCY
+from reprune.evaluation.head_roles import SUITE as HEAD_ROLES
 from reprune.evaluation.response import SUITE as RESPONSE
 from reprune.plan.identity import canonical
 from reprune.plan.paths import SPEED
@@ -26,7 +27,12 @@ from reprune.stages.job import Job
 RESULT = "result.json"
 NOT_TOLD = ("variant", "unit", "higher_is_better", "evaluate_s")  # of what lm-eval reports beside
 AGAINST_DENSE = ("block_error", EFFICIENCY)
-PROGRESS = {DOWNSTREAM: "tokens", EFFICIENCY: "repeats", RESPONSE: "rows"}  # a task's unit; else windows
+PROGRESS = {  # a task's unit; else windows
+    DOWNSTREAM: "tokens",
+    EFFICIENCY: "repeats",
+    RESPONSE: "rows",
+    HEAD_ROLES: "sentences",
+}
 MIN_TIMED_S = 5.0  # shorter work tells the speed of its overhead
 FACTS = ("ratio_achieved", "ratio_basis", "ratio_nonembedding", "params", "nonzeros", "bytes") + (
     "compress_s",
@@ -36,12 +42,14 @@ FACTS = ("ratio_achieved", "ratio_basis", "ratio_nonembedding", "params", "nonze
 
 
 def run(job: Job) -> None:
-    """Measure what the store does not have yet, then write the run's records and per-item values."""
+    """Measure what the store does not have yet, then write the run's records, items and what else is told."""
     torch.set_num_threads(job.threads)
     evaluation = Evaluation(job)
-    rows, items = [], []
+    rows, items, told = [], [], {}
     for suite in job.params["suites"]:
         results = {task: evaluation.result(suite, task) for task in suite["content"]["tasks"]}
+        beside = {task: result["told"] for task, result in results.items() if "told" in result}
+        told |= {suite["protocol"]: beside} if beside else {}
         rows += [row for task, result in results.items() for row in evaluation.rows(suite, task, result)]
         if suite["content"]["suite"] == DOWNSTREAM:
             rows += evaluation.absent(suite) + evaluation.average(suite, results)
@@ -51,7 +59,7 @@ def run(job: Job) -> None:
             for task, result in results.items()
             for item in result["items"]
         ]
-    write_json(job.output["evaluation"], {"records": rows, "items": items})
+    write_json(job.output["evaluation"], {"records": rows, "items": items, "told": told})
 
 
 class Evaluation:
@@ -75,6 +83,7 @@ class Evaluation:
             "lm_eval": importlib.metadata.version("lm-eval") if content["suite"] == DOWNSTREAM else None,
             "code": self.job.params["suite_code"][content["suite"]],
             **({"threads": self.job.threads} if content["suite"] == EFFICIENCY else {}),
+            **({"spacy": importlib.metadata.version("spacy")} if content["suite"] == HEAD_ROLES else {}),
         }
         folder = self.store.get(key)
         if folder is None:
