@@ -56,13 +56,17 @@ class Suite:
         if self.suite == RESPONSE:
             return sum(spec["rows"] for spec in self.content["tasks"].values()) * self.content["length"]
         if self.suite == HEAD_ROLES:
-            return len(self.content["tasks"]) * self.content["limit"] * SENTENCE_TOKENS
+            return SENTENCE_TOKENS * sum(map(self._sentences, self.content["tasks"].values()))
         if self.suite != DOWNSTREAM:
             return (self.content["windows"] or 256) * self.content["window"] * len(self.content["tasks"])
         return sum(
             _items(self.data[task], self.content["limit"]) * ITEM_TOKENS * (1 + spec["shots"])
             for task, spec in self.content["tasks"].items()
         )
+
+    def _sentences(self, spec: dict[str, Any]) -> int:
+        pairs = self.parallel[spec["corpus"]].pairs
+        return min(self.content["limit"], pairs[spec["part"]] if pairs else self.content["limit"])
 
     @property
     def longest(self) -> int:

