@@ -77,7 +77,7 @@ def word_weights(weights: np.ndarray, words: Sequence[int | None], count: int) -
             member[token, word] = 1.0
     with np.errstate(invalid="ignore"):
         mean = member / member.sum(0)
-    return np.einsum("qw,hqk,kv->hwv", mean, weights, member)
+    return mean.T @ weights @ member
 
 
 def arc_hits(pointed: np.ndarray, arcs: Sequence[tuple[int, int]]) -> np.ndarray:
