@@ -19,11 +19,11 @@ from reprune.analysis.evidence import (
     undecided,
     verdict,
 )
-from reprune.analysis.heads import ROLES, kept_heads, roles_of
+from reprune.analysis.heads import ENCODER, ROLES, kept_heads, roles_of
 from reprune.analysis.names import metric_noun, metric_of
 from reprune.analysis.samples import Undecided
 from reprune.analysis.statistics import bootstrap_apart
-from reprune.analysis.unit import Row, Unit
+from reprune.analysis.unit import Row, Run, Unit
 from reprune.plan.identity import stream_seed
 
 LEVEL = 0.05  # of an exact test, as of the intervals of other checks
@@ -166,6 +166,33 @@ def _above_chance(unit: Unit, check: Check, rows: tuple[Row, ...], task: str) ->
         seeds=len(times),
         unit="×",
     )
+
+
+def gates_polarise(unit: Unit, check: Check) -> list[Part]:
+    """Of the encoder's gates a share ``at_least`` is nearly always 0, or 1, in the end, and more than before."""
+    parts = []
+    for (row,) in matched_rows(unit, check, [check["method"]]):
+        where = place(unit, check, [row])
+        try:
+            first, last = np.mean([_polarised(unit, row, run) for run in row.runs], 0)
+        except Undecided as reason:
+            parts.append(undecided(where, reason))
+            continue
+        what = f"share of polarised gates of {row.label}"
+        exact = {"seeds": len(row.runs), "reason": "exact count, no interval"}
+        held = HOLDS if last >= check["at_least"] else FAILS
+        parts.append(Part(where, held, f"{what} at the end", last, threshold=check["at_least"], **exact))
+        parts.append(
+            Part(where, HOLDS if last > first else FAILS, f"{what}, end minus start", last - first, **exact)
+        )
+    return parts
+
+
+def _polarised(unit: Unit, row: Row, run: Run) -> tuple[float, float]:
+    measured = unit.notes.get(str(run.run_id), {}).get("gates", {}).get("evaluations", ())
+    if not measured:
+        raise Undecided(f"{row.name}: {run.reason or 'no gates were noted'}")
+    return measured[0]["polarised"][ENCODER], measured[-1]["polarised"][ENCODER]
 
 
 def _asked(

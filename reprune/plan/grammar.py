@@ -80,6 +80,7 @@ CHECKS: dict[str, Keys] = {
     "enriched": _keys("kind experiment protocol tasks method than", "target"),
     "heads_greater": _keys("kind experiment protocol metric tasks left right", "target"),
     "role_above_median": _keys("kind experiment protocol metric tasks method role", "target"),
+    "gates_polarise": _keys("kind experiment method at_least", "target"),
     "above_chance": _keys("kind experiment protocol metric tasks method layer chance at_least", "target"),
 }
 """``tasks`` may name ``average``, the mean over the tasks that a downstream protocol averages. ``margin`` is

@@ -66,7 +66,8 @@ class Suite:
 
     def _sentences(self, spec: dict[str, Any]) -> int:
         pairs = self.parallel[spec["corpus"]].pairs
-        return min(self.content["limit"], pairs[spec["part"]] if pairs else self.content["limit"])
+        limit = self.content["limit"]
+        return min(limit, sum(pairs[part] for part in spec["parts"])) if pairs else limit
 
     @property
     def longest(self) -> int:
@@ -213,7 +214,7 @@ class Protocols:
             parser = self.inputs.parser(spec["parser"], parallel.languages[0], place)
             if parser is not None:
                 parsers[parser.id] = parser
-                content[task] = {"corpus": parallel.id, "part": spec["part"], "parser": parser.id}
+                content[task] = {"corpus": parallel.id, "parts": spec["parts"], "parser": parser.id}
         kept = {key: source[key] for key in source if key not in ("title", "source", "limit", "tasks")}
         content = {**kept, "limit": changed.get("limit", source["limit"]), "tasks": content}
         return _suite(source, changed, content, parallel={parallel.id: parallel}, parsers=parsers)

@@ -95,7 +95,7 @@ class Bench:
     def head_roles(self, spec: dict[str, Any], content: dict[str, Any], say: Progress) -> dict[str, Any]:
         """Which roles the encoder's heads have."""
         file = Path(self.job.params["corpora"][spec["corpus"]]["file"])
-        pairs = read_pairs(file, spec["part"])
+        pairs = [pair for part in spec["parts"] for pair in read_pairs(file, part)]
         told = measure_roles(
             self.model,
             self.tokenizer,

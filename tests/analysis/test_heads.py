@@ -186,3 +186,18 @@ def test_what_was_not_measured_is_undecided(results):
     unit = heads_unit(results, measured=False)
     (part,) = check("heads_greater", metric="functions", left=LAMBDAS[6], right="Dense")[0](unit)
     assert part.verdict == UNDECIDED and "no roles of heads were measured" in part.reason
+
+
+def test_gates_polarise_if_more_are_open_or_closed_at_the_end(results):
+    shares = {"A": (0.1, 0.95), "B": (0.1, 0.6), "C": (0.9, 0.85)}
+    for label, told in shares.items():
+        evaluations = [{"polarised": {"encoder": share}} for share in told]
+        results.add(label, method="voita_heads", notes={"gates": {"evaluations": evaluations}})
+    unit = results.add("D", method="voita_heads").unit()
+
+    def verdicts(label):
+        asked = {"kind": "gates_polarise", "experiment": "e", "method": label, "at_least": 0.8}
+        return [part.verdict for part in CHECKS["gates_polarise"](unit, asked)]
+
+    assert [verdicts(label) for label in "ABC"] == [[HOLDS, HOLDS], [FAILS, HOLDS], [HOLDS, FAILS]]
+    assert verdicts("D") == [UNDECIDED]

@@ -31,7 +31,7 @@ def test_a_suite_reads_the_text_of_its_model(planned):
     suite = suite_of(plan)
     (spec,) = suite.content["tasks"].values()
     (text,), (parser,) = suite.parallel.values(), suite.parsers.values()
-    assert spec == {"corpus": text.id, "part": "validation", "parser": parser.id}
+    assert spec == {"corpus": text.id, "parts": ["validation", "test"], "parser": parser.id}
     assert (text.name, parser.name, parser.label) == ("made-pairs", "english", "made")
     assert plan.parallel == {text.id: text} and plan.parsers == {parser.id: parser}
     assert suite.content["positional"] == 0.9 and suite.content["instances"] == 100
@@ -40,7 +40,7 @@ def test_a_suite_reads_the_text_of_its_model(planned):
 
 def test_a_scale_may_read_fewer_sentences(project, planned):
     plan = planned()
-    assert suite_of(plan).tokens == 24 * 30, "no more than there are"
+    assert suite_of(plan).tokens == 48 * 30, "no more than there are"
     project.edit("config/scales/smoke.yaml", "protocols:\n", "protocols:\n  head-roles-voita: {limit: 12}\n")
     suite = suite_of(project.plan())
     assert suite.content["limit"] == 12 and suite.tokens == 12 * 30 and "+" in suite.protocol

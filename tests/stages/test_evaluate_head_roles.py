@@ -55,7 +55,8 @@ def test_records_count_heads_and_items_are_by_layer_and_head(measured):
     first = rows["labelled_heads"]
     assert (first["suite"], first["task"], first["unit"]) == ("head_roles", "sources", "heads")
     (text,) = measured.plan.parallel
-    pairs = read_pairs(paths.PARALLEL / f"{text}.parquet", "validation")
+    file = paths.PARALLEL / f"{text}.parquet"
+    pairs = [pair for part in ("validation", "test") for pair in read_pairs(file, part)]
     assert (first["status"], first["data_source"], first["data_hash"]) == ("ok", "made", pairs_hash(pairs))
     assert first["n"] == 8 and rows["labelled_share"]["value"] == first["value"] / 8
     assert heads(told) == [(layer, head) for layer in range(2) for head in range(4)]
@@ -64,7 +65,7 @@ def test_records_count_heads_and_items_are_by_layer_and_head(measured):
 def test_what_it_tells_beside_reaches_the_notes(measured):
     told = evaluated(measured)
     ((protocol, by_task),) = told["told"].items()
-    assert protocol.startswith("head-roles-voita@1") and by_task["sources"]["sentences"] == 24
+    assert protocol.startswith("head-roles-voita@1") and by_task["sources"]["sentences"] == 48
     assert sum(found["instances"] for found in by_task["sources"]["functions"].values()) > 0
     (run,) = measured.plan.runs.values()
     notes = json.loads((measured.collect("mini", [run]) / "notes.json").read_text())
