@@ -169,7 +169,7 @@ def _above_chance(unit: Unit, check: Check, rows: tuple[Row, ...], task: str) ->
 
 
 def gates_polarise(unit: Unit, check: Check) -> list[Part]:
-    """Of the encoder's gates a share ``at_least`` is nearly always 0, or 1, in the end, and more than before."""
+    """In the end a share ``at_least`` of the gates is nearly always 0, or 1, and more than before."""
     parts = []
     for (row,) in matched_rows(unit, check, [check["method"]]):
         where = place(unit, check, [row])
