@@ -53,8 +53,8 @@ SENTENCES = {
     "enriched": "heads with a role in {than} are a larger share of those that {method} keeps than of all",
     "heads_greater": "{metric}, mean over heads, is higher for {left} than for {right}",
     "role_above_median": "{metric} of every head of {method} whose role is {role} is above the median head's",
-    "gates_polarise": "of the gates of {method} a share of {at_least} is nearly always open or closed in the end, "
-    "and more than before",
+    "gates_polarise": "a share of {at_least} of the gates of {method} is nearly always open or closed in the "
+    "end, and more than before",
     "above_chance": "{metric} of the best head in layer {layer} of {method} is more than {at_least} times "
     "that of chance",
 }
