@@ -31,6 +31,7 @@ for name in PLAN.units:
 
 
 include: "workflow/rules/fetch.smk"
+include: "workflow/rules/train.smk"
 include: "workflow/rules/calibrate.smk"
 include: "workflow/rules/compress.smk"
 include: "workflow/rules/recover.smk"

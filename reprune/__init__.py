@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 
 def load(folder: str | Path, merge: bool = False) -> Any:
-    """The causal language model of a checkpoint folder, also of one that transformers cannot build.
+    """The language or translation model of a checkpoint folder, also of one that transformers cannot build.
 
     Float32, frozen, in evaluation mode. With ``merge`` low-rank factors become dense layers again.
     Raises :class:`reprune.models.folder.ModelFolderError` if the folder cannot be used.

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from reprune.calibration.walk import Walk
     from reprune.models.counts import Shape
 
+HEADS = "heads"
+"""The target kind that takes attention heads out of a translation model."""
+
 STRUCTURAL = ("layer", "width", "low_rank", "mixed")
 """Target kinds that take parameters out of the model: layers, dimensions, ranks, or several of these."""
 
@@ -27,7 +30,8 @@ class ModelFacts:
     """What a model's configuration alone says of it, known before any weight is read.
 
     ``hidden_size``, ``intermediate_size`` and ``head_dim`` count features, ``parameters`` counts
-    weights with tied embeddings once.
+    weights with tied embeddings once. Of a translation model ``layers`` are the encoder's and
+    ``decoder_layers`` the decoder's; a language model has none of the latter.
     """
 
     architecture: str
@@ -40,6 +44,7 @@ class ModelFacts:
     vocab_size: int
     tied_embeddings: bool
     parameters: int
+    decoder_layers: int = 0
 
     @property
     def embedding_parameters(self) -> int:
@@ -68,7 +73,8 @@ class Target:
     ``sparsity`` is the share of weights set to zero; for ``n:m``, ``n`` of every ``m`` consecutive
     input weights are zero (Wanda, section 3; SparseGPT, section 3.3). For structural kinds it is the share
     of *all* the model's parameters that is removed, tied embeddings counted once. A paper asks for it as
-    ``mixed``; every method reads that as the kind it serves.
+    ``mixed``; every method reads that as the kind it serves. For ``heads``, ``n`` encoder heads are to stay,
+    0 if the method itself finds how many.
     """
 
     kind: str = "none"
@@ -88,14 +94,20 @@ class Target:
     def parameters(cls, share: float, kind: str = "mixed") -> Target:
         return cls(kind, share)
 
+    @classmethod
+    def of_heads(cls, kept: int) -> Target:
+        return cls(HEADS, n=kept)
+
     @property
     def structural(self) -> bool:
-        return self.kind in STRUCTURAL
+        return self.kind in (*STRUCTURAL, HEADS)
 
     @property
     def label(self) -> str:
         if self.kind == "n:m":
             return f"{self.n}:{self.m}"
+        if self.kind == HEADS:
+            return f"{self.n} heads" if self.n else "learned heads"
         if self.structural:
             return f"{self.sparsity:.0%} of parameters"
         return "dense" if self.kind == "none" else f"{self.sparsity:.0%}"
@@ -135,7 +147,8 @@ class Method:
     """Base of all methods; subclass :class:`BlockMethod`, :class:`ModelMethod` or :class:`StructuralMethod`.
 
     ``requires_calibration`` says whether the method reads calibration windows, ``requires_mixture`` whether
-    it trains on windows of several domains. ``kinds`` are the target kinds it can serve. ``trial`` are
+    it trains on windows of several domains, ``requires_parallel`` whether it is for translation models and
+    reads the text that they were trained on. ``kinds`` are the target kinds it can serve. ``trial`` are
     settings with which a tiny model is compressed in seconds, where the defaults would take long.
     """
 
@@ -143,6 +156,7 @@ class Method:
     kinds: ClassVar[tuple[str, ...]] = ("unstructured",)
     requires_calibration: ClassVar[bool] = True
     requires_mixture: ClassVar[bool] = False
+    requires_parallel: ClassVar[bool] = False
     trial: ClassVar[dict[str, Any]] = {}
     competes_in: ClassVar[str] = "row"
 
@@ -179,6 +193,11 @@ class Method:
         For estimates, never for results.
         """
         return 0, 0
+
+    @classmethod
+    def parallel_work(cls, settings: Any) -> int:
+        """On how many tokens of parallel text, of both languages, the method trains; for estimates only."""
+        return 0
 
     def own_score(self, block: Block) -> dict[str, torch.Tensor] | None:
         """The importance of every layer's weights, (rows, columns), from a still dense block, or None.

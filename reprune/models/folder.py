@@ -100,6 +100,13 @@ class ModelFolder:
             )
 
 
+def load_tokenizer(folder: Path | str) -> Any:
+    """The tokenizer of a model folder; never runs code from it."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
 def _opened(file: Path) -> Any:
     try:
         return safe_open(file, framework="pt")

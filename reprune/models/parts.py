@@ -124,8 +124,36 @@ class NoAttention(nn.Module):
         return cls(**spec)
 
 
+class NoSelfAttention(NoAttention):
+    """The same in a decoder with attention to an encoder, where it keeps its place in the key-value cache.
+
+    Such a decoder asks the place ``layer_idx`` 0 how many tokens the cache holds, also if no block has heads
+    for its own tokens any more. So one number that means nothing stands there for each token.
+    """
+
+    kind: ClassVar[str] = "no_self_attention"
+
+    def __init__(self, hidden_size: int, bias: bool, layer_idx: int) -> None:
+        super().__init__(hidden_size, bias)
+        self.layer_idx = layer_idx
+
+    def forward(
+        self, hidden_states: torch.Tensor, *others: Any, past_key_values: Any = None, **arguments: Any
+    ) -> tuple[torch.Tensor, None]:
+        """(sentences, length, hidden size) to the same shape, and no attention weights."""
+        if past_key_values is not None:
+            counted = hidden_states.new_zeros(len(hidden_states), 1, hidden_states.shape[1], 1)
+            past_key_values.self_attention_cache.update(counted, counted, self.layer_idx)
+        return super().forward(hidden_states)
+
+    def spec(self) -> dict[str, Any]:
+        """What :meth:`rebuild` needs besides the weights."""
+        return {**super().spec(), "layer_idx": self.layer_idx}
+
+
 PARTS: dict[str, Any] = {
-    part.kind: part for part in (LowRank, FeedForwardBlock, NoAttention, SlicedBlock, PlainRMSNorm)
+    part.kind: part
+    for part in (LowRank, FeedForwardBlock, NoAttention, NoSelfAttention, SlicedBlock, PlainRMSNorm)
 }
 
 

@@ -27,6 +27,7 @@ FACTS = {
     "vocab_size": "vocab_size",
     "tied_embeddings": "tie_word_embeddings",
 }
+OF_TRANSLATORS = {"decoder_layers": "decoder_layers", "intermediate_size": "encoder_ffn_dim"}
 
 
 def fetch_model(
@@ -58,7 +59,7 @@ def fetch_model(
 def check_facts(folder: ModelFolder, facts: dict[str, Any]) -> None:
     """Raise :class:`FetchError` if the folder's configuration contradicts the plan's facts."""
     wrong = []
-    for fact, attribute in FACTS.items():
+    for fact, attribute in (*FACTS.items(), *OF_TRANSLATORS.items()):
         found = getattr(folder.config, attribute, None)
         if found is not None and found != facts[fact]:
             wrong.append(f"{fact} is {found}, the plan says {facts[fact]}")
@@ -79,7 +80,7 @@ def _from_gguf(archive: Path, member: str, dtype: torch.dtype, target: Path) -> 
     finally:
         file.unlink()
         _remove_empty(file.parent, target)
-    _save(model, dtype, target)
+    save_whole(model, dtype, target)
 
 
 def _remove_empty(folder: Path, stop: Path) -> None:
@@ -88,19 +89,15 @@ def _remove_empty(folder: Path, stop: Path) -> None:
         folder = folder.parent
 
 
-def _save(model: Any, dtype: torch.dtype, target: Path) -> None:
+def save_whole(model: Any, dtype: torch.dtype, target: Path) -> None:
     """Write the model as shards; a dequantised model is no quantised one, so its mark is taken off."""
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.config.dtype = dtype
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(target)
-    tied = model.config.tie_word_embeddings
-    tensors = {
-        name: t.to(dtype)
-        for name, t in model.state_dict().items()
-        if not (tied and name.startswith("lm_head."))
-    }
+    tied = set(dict(model.named_parameters(remove_duplicate=False))) - set(dict(model.named_parameters()))
+    tensors = {name: t.to(dtype) for name, t in model.state_dict().items() if name not in tied}
     save_file(
         {name: t.contiguous() for name, t in tensors.items()}, target / SINGLE, metadata={"format": "pt"}
     )
@@ -120,7 +117,7 @@ def _random(spec: dict[str, Any], facts: dict[str, Any], dtype: torch.dtype, tar
         torch.manual_seed(spec["seed"])
         model = LlamaForCausalLM(config)
     _byte_tokenizer().save_pretrained(target)
-    _save(model, dtype, target)
+    save_whole(model, dtype, target)
 
 
 def _byte_tokenizer() -> Any:

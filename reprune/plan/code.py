@@ -14,6 +14,7 @@ FETCH_MODULES = {
     "task": ("reprune.data.tasks",),
     "instructions": ("reprune.data.instructions",),
     "model": ("reprune.models.sources", "reprune.models.folder"),
+    "parallel": ("reprune.data.parallel",),
 }
 LOADING = "reprune.models.checkpoint"
 SUITE_MODULES = {

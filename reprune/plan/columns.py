@@ -26,8 +26,8 @@ def columns(run: Run) -> dict[str, Any]:
 
 
 def _drawn(run: Run) -> str | None:
-    """The tokens that the compression learned from: its calibration, or the mixture it trained on."""
-    drawn = run.calibration or run.mixture
+    """What the compression learned from: its calibration, or the mixture or parallel text it trained on."""
+    drawn = run.calibration or run.mixture or run.parallel
     return drawn.id if drawn else None
 
 

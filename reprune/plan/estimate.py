@@ -30,6 +30,9 @@ def compress_flops(run: Run) -> float:
     if run.calibration:
         body = run.model.facts.parameters - run.model.facts.embedding_parameters
         flops += 2.0 * body * run.calibration.tokens * run.method.cls.passes(run.settings)
+    if run.parallel:
+        tokens = run.method.cls.parallel_work(run.settings)
+        flops += (1 + BACKWARD) * _scoring_flops(run) * tokens
     if run.mixture:
         trained, measured = run.method.cls.mixture_work(run.settings)
         tokens = (1 + BACKWARD) * trained * run.mixture.length + measured * run.mixture.held_out_tokens

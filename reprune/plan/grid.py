@@ -10,7 +10,7 @@ from reprune.discovery import MethodEntry
 from reprune.method import Target
 from reprune.plan.calibration import Calibration, overridden, read_calibration
 from reprune.plan.identity import digest, identify, without_defaults
-from reprune.plan.inputs import Inputs, Model
+from reprune.plan.inputs import Inputs, Model, Parallel
 from reprune.plan.mixture import MixtureSpec, find_mixture
 from reprune.plan.problems import Problems, nearest
 from reprune.plan.protocols import Protocols, Suite, joined
@@ -37,7 +37,7 @@ class Run:
 
     A run with ``recoveries`` goes on from the checkpoint of the run ``base``, which has all of them but the
     last; the compression at the end of that chain is shared with rows without recovery. ``mixture`` is what
-    the compression trains on.
+    the compression trains on, or ``parallel``, of a translation model.
     """
 
     id: str
@@ -51,6 +51,7 @@ class Run:
     recoveries: tuple[PlannedRecovery, ...] = ()
     base: str | None = None
     mixture: MixtureSpec | None = None
+    parallel: Parallel | None = None
     groups: dict[str, dict[str, Suite]] = field(default_factory=dict)
     papers: set[str] = field(default_factory=set)
 
@@ -108,6 +109,15 @@ class Row:
     recoveries: tuple[Training, ...] = ()
 
 
+def _unfit(method: MethodEntry, model: Model) -> str | None:
+    """Why a method is not for a model at all: language models and translation models differ."""
+    if method.cls.requires_parallel and model.parallel is None:
+        return "is for translation models"
+    if model.parallel is not None and not method.cls.requires_parallel and "none" not in method.cls.kinds:
+        return "is for language models, not for translation models"
+    return None
+
+
 def unit_name(paper: dict[str, Any], experiment: str) -> str:
     """The unit of an experiment: the paper, or one of its own if it is made on request."""
     requested = paper["experiments"][experiment].get("on_request")
@@ -162,11 +172,12 @@ class Grid:
         """Dense, and every method whose kinds serve at least one of ``targets``, whatever the model.
 
         Methods that train on a mixture are not among them: what they give depends on a budget of tokens.
+        Nor are those for translation models.
         """
         serving = [
             name
             for name, method in self.methods.items()
-            if not method.cls.requires_mixture
+            if not (method.cls.requires_mixture or method.cls.requires_parallel)
             and (
                 "none" in method.cls.kinds
                 or any(method.cls.own_target(target).kind in method.cls.kinds for target in targets)
@@ -256,12 +267,13 @@ class Grid:
         recoveries = reader.read(spec.get("recovery", []))
         if recoveries is None:
             return []
-        seeded = method.cls.requires_calibration or method.cls.requires_mixture
+        cls = method.cls
+        seeded = cls.requires_calibration or cls.requires_mixture or cls.requires_parallel
         if not seeded and not recoveries:
             seeds = seeds[:1]
         rows = []
         for target in map(method.cls.own_target, targets):
-            refusal = model.skip or method.cls.supports(model.facts, target, settings)
+            refusal = model.skip or _unfit(method, model) or cls.supports(model.facts, target, settings)
             refusal = refusal or refused(recoveries, target)
             for seed in seeds[:1] if refusal else seeds:
                 run = (
@@ -319,6 +331,7 @@ class Grid:
             if method.cls.requires_mixture
             else None
         )
+        pairs = model.parallel if method.cls.requires_parallel else None
         given = dataclasses.asdict(settings)
         defaults = dataclasses.asdict(method.cls.Settings())
         content = {
@@ -328,12 +341,15 @@ class Grid:
             "target": dataclasses.asdict(target),
             "calibration": drawn.id if drawn else None,
             **({"mixture": domains.id} if domains else {}),
-            **({"seed": seed} if drawn or domains else {}),
+            **({"parallel": pairs.id} if pairs else {}),
+            **({"seed": seed} if drawn or domains or pairs else {}),
             **without_defaults({"dtype": self.compress["dtype"]}, {"dtype": "float32"}),
         }
         run_id = identify(f"{method.id}-{model.name}-{target.label}", content)
         dtype = self.compress["dtype"]
-        run = Run(run_id, model, method, settings, target, drawn, seed, dtype, mixture=domains)
+        run = Run(
+            run_id, model, method, settings, target, drawn, seed, dtype, mixture=domains, parallel=pairs
+        )
         return self.runs.setdefault(run_id, run)
 
     def _recovered(self, run: Run, recoveries: tuple[PlannedRecovery, ...], seed: int) -> Run:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reprune.method import ModelFacts
+from reprune.plan.fingerprint import ROOT
 from reprune.plan.identity import identify
 from reprune.plan.problems import Problems, nearest
 from reprune.plan.source import Source
@@ -41,8 +42,22 @@ class Instructions(Corpus):
 
 
 @dataclass(frozen=True)
+class Parallel(Corpus):
+    """Sentences with their translations; ``languages`` are the source's and the target's.
+
+    ``pairs`` are those of each part, None where only the hub knows.
+    """
+
+    languages: tuple[str, str] = ("", "")
+    pairs: dict[str, int] | None = None
+
+
+@dataclass(frozen=True)
 class Model:
-    """A model with its source; ``content`` is its identity, ``skip`` why nothing is ever run on it."""
+    """A model with its source; ``content`` is its identity, ``skip`` why nothing is ever run on it.
+
+    ``parallel`` is the text that a translation model is for.
+    """
 
     id: str
     name: str
@@ -58,6 +73,7 @@ class Model:
     content: dict[str, Any]
     missing: str | None = None
     skip: str | None = None
+    parallel: Parallel | None = None
 
 
 @dataclass
@@ -81,6 +97,15 @@ class Inputs:
         """The instruction data ``name`` from the first source that has it."""
         found = self._text("instructions", "instruction data", name, self.order, where)
         return found and Instructions(**found, rows=found["content"][found["kind"]]["rows"])
+
+    def parallel(self, name: str, where: str) -> Parallel | None:
+        """The parallel text ``name`` from the first source that has it."""
+        found = self._text("parallel", "parallel text", name, (*self.order, "made"), where)
+        if found is None:
+            return None
+        told = found["content"][found["kind"]]
+        languages = tuple(self.data.data["parallel"][name]["languages"])
+        return Parallel(**found, languages=languages, pairs=told.get("pairs"))
 
     def _text(
         self, section: str, what: str, name: str, order: tuple[str, ...], where: str
@@ -117,7 +142,8 @@ class Inputs:
         if kind == "mirror":
             if self.mirror is None:
                 return "no mirror folder is named"
-            return None if (self.mirror / spec["file"]).is_file() else f"mirror has no {spec['file']}"
+            lacking = [file for file in _files(spec) if not (self.mirror / file).is_file()]
+            return f"mirror has no {', '.join(lacking)}" if lacking else None
         if kind == "package" and spec["package"] not in self.data.data["packages"]:
             self.problems.add(
                 self.data.where("corpora"),
@@ -132,9 +158,11 @@ class Inputs:
         """A source as (what identifies it, the record's name for it, its file if it is a mirror's)."""
         spec = {k: v for k, v in entry[kind].items() if k not in ("fit", "note")}
         if kind == "mirror":
-            file = self.mirror / spec["file"] if self.mirror else Path(spec["file"])
-            spec["sha256"] = file_hash(file) if file.is_file() else None
-            return spec, f"mirror:{spec['file']}", file
+            folder = self.mirror or Path()
+            hashes = [file_hash(folder / f) if (folder / f).is_file() else None for f in _files(spec)]
+            if "files" in spec:
+                return {**spec, "sha256": hashes}, f"mirror:{_files(spec)[0]}", folder
+            return {**spec, "sha256": hashes[0]}, f"mirror:{spec['file']}", folder / spec["file"]
         if kind == "package":
             package = self.data.data["packages"].get(spec["package"], {})
             spec["sha256"] = package.get("sha256")
@@ -164,6 +192,9 @@ class Inputs:
         entry = self.models.data[name]
         ((kind, spec),) = entry["source"].items()
         content, label, missing = self._model_source(name, kind, spec)
+        parallel = self.parallel(entry["parallel"], where) if "parallel" in entry else None
+        if kind == "trained":
+            content = {**content, "parallel": parallel and parallel.content}
         return Model(
             identify(name, {"source": content, "dtype": entry["dtype"]}),
             name,
@@ -179,6 +210,7 @@ class Inputs:
             {"source": content, "dtype": entry["dtype"]},
             missing,
             entry.get("skip"),
+            parallel,
         )
 
     def _model_source(self, name: str, kind: str, spec: Any) -> tuple[dict, str, str | None]:
@@ -197,7 +229,7 @@ class Inputs:
                 None,
             )
         if kind == "folder":
-            folder = Path(spec)
+            folder = ROOT / spec
             if not (folder / "config.json").is_file():
                 return {"folder": {}}, f"folder:{folder.name}", f"{name}: {folder} has no config.json"
             return {"folder": folder_identity(folder)}, f"folder:{folder.name}", None
@@ -221,10 +253,15 @@ class Inputs:
         """Where a model that is already a folder lies: a `folder` source or a mirror's copy."""
         ((kind, spec),) = self.models.data[model.name]["source"].items()
         if kind == "folder":
-            return Path(spec)
+            return ROOT / spec
         if model.label.startswith("mirror:") and self.mirror:
             return self.mirror / model.label.removeprefix("mirror:")
         return None
+
+
+def _files(spec: dict[str, Any]) -> list[str]:
+    """The files of a mirror's source."""
+    return list(spec["files"].values()) if "files" in spec else [spec["file"]]
 
 
 def hub_cached(kind: str, identifier: str) -> bool:

@@ -48,6 +48,9 @@ class Jobs:
     def instructions(self, data_id: str) -> str:
         return _fetch("instructions", self.plan.instructions[data_id])
 
+    def parallel(self, data_id: str) -> str:
+        return _fetch("parallel", self.plan.parallel[data_id])
+
     def task(self, task_id: str) -> str:
         data = self.plan.tasks[task_id]
         return canonical(
@@ -81,6 +84,24 @@ class Jobs:
                 "folder": str(folder) if folder else None,
                 "code": fetch_code("model"),
                 "label": f"fetch model {model.name}",
+            }
+        )
+
+    def train_model(self, model_id: str) -> str:
+        """The training of a translation model; it does not depend on who uses the model."""
+        model = self.plan.models[model_id]
+        recipe = model.content["source"]["trained"]
+        return canonical(
+            {
+                "recipe": {key: value for key, value in recipe.items() if key != "facts"},
+                "facts": dataclasses.asdict(model.facts),
+                "context": model.context,
+                "dtype": model.dtype,
+                "source": model.parallel.label,
+                "command": self._command(str(paths.MODELS / model_id)),
+                "store": str(paths.STORE),
+                "code": stage_code("train_model"),
+                "label": f"train {model.name}",
             }
         )
 
@@ -290,9 +311,14 @@ class Jobs:
         used |= {c.id for r in runs for mixture in r.mixtures for c in mixture.corpora}
         used |= {data.id for r in runs for _, data in r.recoveries}
         used |= {i.id for s in suites for i in s.instructions.values()}
+        used |= {r.model.parallel.id for r in runs if r.model.parallel}
         return [
             {"name": c.name, "role": c.role, "source": c.label, "fit": c.fit, "note": c.note}
-            for c in (*self.plan.corpora.values(), *self.plan.instructions.values())
+            for c in (
+                *self.plan.corpora.values(),
+                *self.plan.instructions.values(),
+                *self.plan.parallel.values(),
+            )
             if c.id in used
         ] + _task_sources(suites)
 

@@ -31,6 +31,8 @@ def listing(plan: Plan, units: list[str], cores: int, root: Path) -> list[str]:
         for d in plan.instructions.values()
         if d.id in taught
     ]
+    pairs = {run.model.parallel.id: run.model.parallel for run in runs if run.model.parallel}
+    lines += [f"  parallel text {p.name}: {p.label} ({p.fit})" for p in pairs.values()]
     tasks = {d.id: d for suite in suites for d in suite.data.values()}
     lines += [f"  task {d.name}: {d.label} ({d.fit}, {d.rows:,} items)" for d in tasks.values()]
     skipped = {suite.name: suite.content["skip"] for suite in suites if "skip" in suite.content}

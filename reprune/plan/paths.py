@@ -12,6 +12,7 @@ CORPORA = RESULTS / "inputs" / "corpora"
 MODELS = RESULTS / "inputs" / "models"
 TASKS = RESULTS / "inputs" / "tasks"
 INSTRUCTIONS = RESULTS / "inputs" / "instructions"
+PARALLEL = RESULTS / "inputs" / "parallel"
 CALIBRATION = RESULTS / "inputs" / "calibration"
 MIXTURES = RESULTS / "inputs" / "mixtures"
 RUNS = RESULTS / "runs"
@@ -38,8 +39,12 @@ def checkpoint_facts(run: str) -> Path:
 
 
 def trained_on_file(what: str, data: str) -> Path:
-    """What a recovery is trained on: ``instructions`` or a ``mixture``."""
-    folder, end = {"instructions": (INSTRUCTIONS, "parquet"), "mixture": (MIXTURES, "safetensors")}[what]
+    """What a recovery is trained on: ``instructions``, a ``mixture`` or ``parallel`` text."""
+    folder, end = {
+        "instructions": (INSTRUCTIONS, "parquet"),
+        "mixture": (MIXTURES, "safetensors"),
+        "parallel": (PARALLEL, "parquet"),
+    }[what]
     return folder / f"{data}.{end}"
 
 

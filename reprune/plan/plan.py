@@ -13,7 +13,7 @@ from reprune.plan.calibration import Calibration, calibration_fault
 from reprune.plan.counts import read_counts
 from reprune.plan.grid import Grid, Row, Run
 from reprune.plan.hardware import evaluation_dtype
-from reprune.plan.inputs import Corpus, Inputs, Instructions, Model
+from reprune.plan.inputs import Corpus, Inputs, Instructions, Model, Parallel
 from reprune.plan.mixture import MixtureSpec, check_mixtures
 from reprune.plan.problems import Problems, display_path, nearest
 from reprune.plan.protocols import DOWNSTREAM, SIZES, Protocols
@@ -39,6 +39,7 @@ class Plan:
     calibrations: dict[str, Calibration]
     mixtures: dict[str, MixtureSpec]
     instructions: dict[str, Instructions]
+    parallel: dict[str, Parallel]
     packages: dict[str, dict[str, Any]]
     methods: dict[str, MethodEntry]
     compress: dict[str, Any]
@@ -279,8 +280,9 @@ def _assemble(
     corpora |= {corpus.id: corpus for mixture in mixtures.values() for corpus in mixture.corpora}
     instructions = {data.id: data for data in trained_on if isinstance(data, Instructions)}
     instructions |= {i.id: i for run in runs.values() for s in run.suites for i in s.instructions.values()}
+    parallel = {model.parallel.id: model.parallel for model in models.values() if model.parallel}
     evaluate = {**scale.data["evaluate"], "dtype": evaluation_dtype(scale.data["evaluate"]["dtype"])}
-    inputs_read = (*corpora.values(), *models.values(), *instructions.values())
+    inputs_read = (*corpora.values(), *models.values(), *instructions.values(), *parallel.values())
     needed = {part["package"] for c in inputs_read for part in _package_parts(c.content)} | {
         package for data in tasks.values() for package in data.packages
     }
@@ -297,6 +299,7 @@ def _assemble(
         calibrations,
         mixtures,
         instructions,
+        parallel,
         {name: inputs.data.data["packages"][name] for name in sorted(needed)},
         methods,
         scale.data["compress"],

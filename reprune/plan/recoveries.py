@@ -6,15 +6,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from reprune.discovery import MethodEntry
-from reprune.plan.inputs import Inputs, Instructions, Model
+from reprune.plan.inputs import Inputs, Instructions, Model, Parallel
 from reprune.plan.mixture import MixtureSpec, find_mixture
 from reprune.plan.pretraining import Pretraining
 from reprune.plan.problems import Problems, nearest
 from reprune.plan.recovery import LACKS, Recovery
 from reprune.plan.settings import read_fields
 from reprune.plan.training import PlannedRecovery, Training
+from reprune.plan.translating import Translating
 
-KINDS: dict[str, type[Training]] = {**dict.fromkeys(LACKS, Recovery), "pretrain": Pretraining}
+KINDS: dict[str, type[Training]] = {
+    **dict.fromkeys(LACKS, Recovery),
+    "pretrain": Pretraining,
+    "translate": Translating,
+}
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,12 @@ class Reader:
         """The mixture that a recovery names, else its experiment's."""
         wanted = named or self.mixture
         return find_mixture(wanted, self.values, self.model, self.inputs, self.where, self.problems)
+
+    def parallel(self) -> Parallel | None:
+        """The parallel text of the model."""
+        if self.model.parallel is None:
+            self._note(f"{self.model.name} is no translation model and has no parallel text to be trained on")
+        return self.model.parallel
 
     def _note(self, problem: str) -> None:
         self.problems.add(self.where, problem)

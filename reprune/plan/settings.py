@@ -9,12 +9,14 @@ import typing
 from typing import Any
 
 from reprune.discovery import MethodEntry
-from reprune.method import Target
+from reprune.method import HEADS, Target
 from reprune.plan.problems import Problems, nearest
 
 
 def read_target(spec: dict[str, Any], where: str, problems: Problems) -> Target | None:
-    """A target from ``{sparsity: 0.5}``, ``{pattern: "2:4"}`` or ``{parameters: 0.2}``.
+    """A target from ``{sparsity: 0.5}``, ``{pattern: "2:4"}``, ``{parameters: 0.2}`` or ``{heads: 10}``.
+
+    ``{heads: learned}`` leaves it to the method how many stay.
 
     None with a problem noted if it is none of them.
     """
@@ -30,11 +32,22 @@ def read_target(spec: dict[str, Any], where: str, problems: Problems) -> Target 
             )
             return None
         return make(float(value))
+    if HEADS in spec:
+        return _heads(spec[HEADS], where, problems)
     n, _, m = str(spec["pattern"]).partition(":")
     if not (n.isdigit() and m.isdigit() and 0 < int(n) < int(m)):
         problems.add(where, f'pattern is {spec["pattern"]!r}; expected n:m with 0 < n < m, such as "2:4"')
         return None
     return Target.n_of_m(int(n), int(m))
+
+
+def _heads(value: Any, where: str, problems: Problems) -> Target | None:
+    if value == "learned":
+        return Target.of_heads(0)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        problems.add(where, f"heads is {value!r}; expected how many are to stay, such as 10, or 'learned'")
+        return None
+    return Target.of_heads(value)
 
 
 def read_settings(entry: MethodEntry, given: dict[str, Any], where: str, problems: Problems) -> Any | None:

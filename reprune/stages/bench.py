@@ -21,7 +21,7 @@ from reprune.evaluation.response import SUITE as RESPONSE
 from reprune.evaluation.response import response_losses
 from reprune.evaluation.text import evaluation_windows
 from reprune.models.checkpoint import load_model
-from reprune.models.folder import ModelFolder
+from reprune.models.folder import ModelFolder, load_tokenizer
 from reprune.records.files import read_json
 from reprune.records.progress import Progress
 from reprune.stages.job import Job
@@ -127,9 +127,7 @@ class Bench:
 
     @cached_property
     def tokenizer(self) -> Any:
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(self.job.input["model"], trust_remote_code=False)
+        return load_tokenizer(self.job.input["model"])
 
 
 def _perplexity(losses: list[float]) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from safetensors.torch import load_file
 from reprune.calibration.mixture import read_mixture
 from reprune.calibration.subject import Subject
 from reprune.calibration.walk import MethodFault, Walk
+from reprune.data.parallel import read_pairs
 from reprune.discovery import load_method
 from reprune.method import BlockMethod, Method, ModelFacts, StructuralMethod, Target
 from reprune.models.checkpoint import load_model, save_model
-from reprune.models.folder import ModelFolder
+from reprune.models.folder import ModelFolder, load_tokenizer
 from reprune.plan.identity import stream_seed
 from reprune.records.files import read_json, whole
 from reprune.records.progress import Progress
@@ -80,6 +81,7 @@ def _restructure(job: Job, method: StructuralMethod, windows: torch.Tensor | Non
         _share(Progress(spec["label"], "percent", job.log)),
         read_mixture(Path(mixture)) if mixture else None,
         keeper,
+        **_translations(job, source),
     )
     start = time.monotonic()
     method.compress(subject)
@@ -92,6 +94,15 @@ def _restructure(job: Job, method: StructuralMethod, windows: torch.Tensor | Non
     return {"compress_s": seconds, "notes": subject.notes}, subject.report
 
 
+def _translations(job: Job, source: ModelFolder) -> dict[str, Any]:
+    """The tokenizer of a translation model and the pairs it is trained and validated on."""
+    file = job.input.get("parallel")
+    if file is None:
+        return {}
+    pairs = {part: read_pairs(Path(file), part) for part in ("train", "validation")}
+    return {"tokenizer": load_tokenizer(source.path), "pairs": pairs}
+
+
 def _share(say: Progress) -> Callable[[float], None]:
     return lambda fraction: say(100 * fraction, 100)
 
@@ -99,11 +110,13 @@ def _share(say: Progress) -> Callable[[float], None]:
 def _inputs(job: Job) -> dict[str, Any]:
     """What the result depends on besides the run's settings."""
     calibration, mixture = job.input.get("calibration"), job.input.get("mixture")
+    parallel = job.input.get("parallel")
     return {
         "code": job.params["code"],
         "model": read_json(Path(job.input["model_facts"]))["hash"],
         "calibration": sha256(Path(calibration)) if calibration else None,
         **({"mixture": sha256(Path(mixture))} if mixture else {}),
+        **({"parallel": sha256(Path(parallel))} if parallel else {}),
     }
 
 

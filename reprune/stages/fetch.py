@@ -15,6 +15,7 @@ def run(job: Job) -> None:
         "package": _package,
         "corpus": _corpus,
         "instructions": _instructions,
+        "parallel": _parallel,
         "task": _task,
         "model": _model,
     }
@@ -63,6 +64,17 @@ def _instructions(job: Job) -> None:
             "hash": instructions_hash(rows),
         },
     )
+
+
+def _parallel(job: Job) -> None:
+    from reprune.data.parallel import load_pairs, pairs_hash, write_pairs
+
+    ((kind, spec),) = job.params["content"].items()
+    place = job.input.get("archive") or job.params.get("file")
+    found = load_pairs(kind, spec, Path(place) if place else None)
+    write_pairs(job.output["pairs"], found)
+    parts = {part: {"pairs": len(pairs), "hash": pairs_hash(pairs)} for part, pairs in found.items()}
+    write_json(job.output["facts"], {"source": job.params["source"], "fit": job.params["fit"], **parts})
 
 
 def _task(job: Job) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from reprune.data.instructions import draw_rows, read_instructions
 from reprune.models.checkpoint import load_model
+from reprune.models.folder import load_tokenizer
 from reprune.plan.identity import stream_seed
 from reprune.plan.recovery import Recovery
 from reprune.records.progress import Progress
@@ -21,7 +22,7 @@ def train(job: Job, base: Base) -> tuple[dict[str, Any], float]:
     settings = Recovery.of(spec["recovery"])
     facts = recover(
         base.model,
-        _tokenizer(job),
+        load_tokenizer(job.input["model"]),
         *_rows(job, settings),
         settings,
         base.replaced,
@@ -38,9 +39,3 @@ def _rows(job: Job, settings: Recovery) -> tuple[list[dict], list[dict]]:
     rows = read_instructions(Path(job.input["instructions"]))
     seed = stream_seed("rows", job.params["data"], job.params["seed"])
     return draw_rows(rows, *settings.split(len(rows)), seed)
-
-
-def _tokenizer(job: Job) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(job.input["model"], trust_remote_code=False)

@@ -1,7 +1,8 @@
 """Gates that are 0, 1 or between with chances that gradients reach: the hard concrete distribution.
 
 Louizos et al., "Learning Sparse Neural Networks through L0 Regularization" (arXiv 1712.01312), section 2.2,
-as Sheared-LLaMA uses it (arXiv 2310.06694, section 2.1; official code ``llmshearing/models/l0_module.py``).
+as Sheared-LLaMA uses it (arXiv 2310.06694, section 2.1; official code ``llmshearing/models/l0_module.py``)
+and, with test-time gates of their own, Voita et al. (arXiv 1905.09418, section 6.1).
 A gate has a logit log α; gates stand in rows of equal size, the last dimension of every tensor here.
 """
 
@@ -37,6 +38,29 @@ def open_probability(log_alpha: Tensor, temperature: float = TEMPERATURE) -> Ten
     """P(gate > 0) of every gate, in log α's shape: the expected L0 norm is their sum."""
     shift = temperature * math.log(-LEAST / MOST)
     return torch.sigmoid(log_alpha - shift).clamp(SMALL, 1 - SMALL)
+
+
+def fully_open_probability(log_alpha: Tensor, temperature: float = TEMPERATURE) -> Tensor:
+    """P(gate = 1) of every gate, in log α's shape; those not closed either lie between."""
+    shift = temperature * math.log(-LEAST / MOST)
+    return torch.sigmoid(log_alpha + shift).clamp(SMALL, 1 - SMALL)
+
+
+def hardened(log_alpha: Tensor) -> Tensor:
+    """Which gates stay, booleans in log α's shape: those with P(gate = 1) > P(gate = 0), a tie is closed.
+
+    Voita et al. (arXiv 1905.09418), section 6.1. The stretch is even on both sides, so this is log α > 0.
+    """
+    return log_alpha > 0
+
+
+def undrawn(log_alpha: Tensor) -> Tensor:
+    """Gates in [0, 1] without a draw or temperature: the stretched sigmoid of log α, in its shape.
+
+    The test-time gates of Louizos et al., section 2.2, and of Voita et al.'s official code
+    (``lib/layers/concrete_gate.py``), which counts a head as open where they are not 0: log α > −ln 11.
+    """
+    return (torch.sigmoid(log_alpha) * (MOST - LEAST) + LEAST).clamp(0, 1)
 
 
 def uniform_draws(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

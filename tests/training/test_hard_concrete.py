@@ -102,3 +102,54 @@ def test_bounding_is_outside_the_gradient():
     hard_concrete.bound(logits)
     open_probability(logits).sum().backward()
     assert logits.grad.isfinite().all() and logits.grad.ne(0).all()
+
+
+HEADS = tensor([-3, -2.397895, -1, 0, 1, 3], **DOUBLE)
+
+
+def test_gates_of_heads_at_known_logits():
+    """Voita et al.'s gates at temperature 0.33: chances, test-time gates of paper and code, and draws."""
+    closed = tensor([0.901028, 0.832937, 0.551985, 0.311888, 0.142913, 0.022068], **DOUBLE)
+    near = {"rtol": 0, "atol": 5e-7}
+    torch.testing.assert_close(1 - open_probability(HEADS, 0.33), closed, **near)
+    fully = tensor([0.022068, 0.039574, 0.142913, 0.311888, 0.551985, 0.901028], **DOUBLE)
+    torch.testing.assert_close(hard_concrete.fully_open_probability(HEADS, 0.33), fully, **near)
+    undrawn = tensor([0, 0, 0.222730, 0.5, 0.777270, 1], **DOUBLE)
+    torch.testing.assert_close(hard_concrete.undrawn(HEADS), undrawn, **near)
+    assert hard_concrete.hardened(HEADS).tolist() == [False] * 4 + [True] * 2  # a tie is closed
+    for uniform, gates in (
+        (0.1, [0, 0, 0, 0, 0, 1]),
+        (0.5, [0, 0, 0, 0.5, 1, 1]),
+        (0.9, [0, 0.322993, 1, 1, 1, 1]),
+    ):
+        drawn = sampled(HEADS, torch.full_like(HEADS, uniform), 0.33)
+        torch.testing.assert_close(drawn, tensor(gates, **DOUBLE), **near)
+
+
+def test_paper_and_code_count_open_heads_differently_between_the_thresholds():
+    threshold = torch.tensor(11.0, **DOUBLE).log()
+    around = torch.stack([-threshold - 1e-6, -threshold + 1e-6, threshold + 1e-6])
+    assert (hard_concrete.undrawn(around) > 0).tolist() == [False, True, True]
+    assert (hard_concrete.undrawn(around) == 1).tolist() == [False, False, True]
+    assert hard_concrete.hardened(around).tolist() == [False, False, True]
+
+
+def test_the_rule_of_the_paper_is_the_one_of_the_chances():
+    logits = torch.linspace(-4, 4, 101, **DOUBLE)
+    for temperature in (0.33, 0.5, 2 / 3):
+        likelier = hard_concrete.fully_open_probability(logits, temperature) > 1 - open_probability(
+            logits, temperature
+        )
+        apart = logits.abs() > 1e-9
+        assert torch.equal(hard_concrete.hardened(logits)[apart], likelier[apart])
+
+
+def test_draws_of_heads_are_as_often_0_and_1_as_the_chances_say():
+    generator = torch.Generator().manual_seed(0)
+    drawn = sampled(
+        torch.full((200_000,), -1.0), hard_concrete.uniform_draws((200_000,), generator), 0.33
+    ).double()
+    # four standard errors of 200,000 draws are 0.0045 for a share near 1/2
+    assert (drawn == 0).double().mean().item() == pytest.approx(0.551985, abs=0.0045)
+    assert (drawn == 1).double().mean().item() == pytest.approx(0.142913, abs=0.0032)
+    assert drawn.mean().item() == pytest.approx(0.2757, abs=0.0035)

@@ -11,6 +11,7 @@ from reprune.plan.paths import (
     MIXTURES,
     MODELS,
     PACKAGES,
+    PARALLEL,
     RESULTS,
     RUNS,
     TASKS,
@@ -52,6 +53,7 @@ wildcard_constraints:
     model="|".join(PLAN.models) or "none",
     corpus="|".join(PLAN.corpora) or "none",
     data="|".join(PLAN.instructions) or "none",
+    pairs="|".join(PLAN.parallel) or "none",
     calibration="|".join(PLAN.calibrations) or "none",
     mixture="|".join(PLAN.mixtures) or "none",
     task="|".join(PLAN.tasks) or "none",
@@ -62,6 +64,13 @@ wildcard_constraints:
 def runs_named(recovered):
     """The pattern of all runs with or without recovery."""
     return "|".join(i for i, r in PLAN.runs.items() if bool(r.recovery) == recovered)
+
+
+def models_named(trained):
+    """The pattern of all models that are trained here, or of all others."""
+    return "|".join(
+        i for i, m in PLAN.models.items() if (m.kind == "trained") == trained
+    )
 
 
 def targets(units):
@@ -120,6 +129,8 @@ def compress_input(w):
         files["calibration"] = CALIBRATION / f"{run.calibration.id}.safetensors"
     if run.mixture:
         files["mixture"] = MIXTURES / f"{run.mixture.id}.safetensors"
+    if run.parallel:
+        files["parallel"] = PARALLEL / f"{run.parallel.id}.parquet"
     return files
 
 

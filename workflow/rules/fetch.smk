@@ -63,6 +63,27 @@ rule fetch_instructions:
         "../scripts/fetch.py"
 
 
+rule fetch_parallel:
+    input:
+        unpack(lambda w: archive_of(PLAN.parallel[w.pairs].content)),
+    output:
+        pairs=PARALLEL / "{pairs}.parquet",
+        facts=PARALLEL / "{pairs}.json",
+    log:
+        RESULTS / "logs" / "fetch_parallel" / "{pairs}.log",
+    benchmark:
+        RESULTS / "benchmarks" / "fetch_parallel" / "{pairs}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        job=lambda w: JOBS.parallel(w.pairs),
+    script:
+        "../scripts/fetch.py"
+
+
 rule fetch_task:
     input:
         archives=lambda w: [
@@ -97,6 +118,8 @@ rule fetch_model:
         RESULTS / "logs" / "fetch_model" / "{model}.log",
     benchmark:
         RESULTS / "benchmarks" / "fetch_model" / "{model}.tsv"
+    wildcard_constraints:
+        model=models_named(trained=False) or "none",
     conda:
         "../../envs/environment.yaml"
     threads: PLAN.threads

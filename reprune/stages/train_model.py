@@ -1,0 +1,88 @@
+"""The stage that trains a translation model from nothing, by the recipe of ``config/models.yaml``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reprune.data.parallel import Pair, pairs_hash, read_pairs
+from reprune.models.folder import ModelFolder
+from reprune.models.sources import check_facts, save_whole
+from reprune.models.translator import Shape
+from reprune.records.files import whole, write_json
+from reprune.records.progress import Rate
+from reprune.records.provenance import provenance
+from reprune.records.store import Store
+from reprune.stages.job import Job
+from reprune.training.keeping import Keeper
+from reprune.training.translation import TranslationCourse
+from reprune.training.translator import Recipe, train_translator
+
+RECORD = "training.json"  # beside the weights: what they were made of, and how
+
+
+def run(job: Job) -> None:
+    """Train, and write the folder whole, with a record of its training."""
+    torch.set_num_threads(job.threads)
+    spec = job.params
+    pairs = {part: read_pairs(Path(job.input["parallel"]), part) for part in ("train", "validation")}
+    hashes = {part: pairs_hash(found) for part, found in pairs.items()}
+    keeper = Keeper(Store(Path(spec["store"])), {"code": spec["code"], "recipe": spec["recipe"], **hashes})
+    model, tokenizer, history = train_translator(
+        recipe_of(spec["recipe"], spec["facts"], spec["context"]),
+        pairs["train"],
+        pairs["validation"],
+        keeper,
+        Rate(spec["label"], "tokens", job.log),
+    )
+    with whole(job.output["folder"]) as temporary:
+        temporary.mkdir()
+        tokenizer.save_pretrained(temporary)
+        save_whole(model, getattr(torch, spec["dtype"]), temporary)
+        check_facts(ModelFolder(temporary), spec["facts"])
+        write_json(temporary / RECORD, _record(job, pairs, hashes, history, temporary))
+    keeper.drop()
+    write_json(
+        job.output["facts"],
+        {"source": spec["source"], "hash": ModelFolder(job.output["folder"]).hash()},
+    )
+
+
+def recipe_of(told: dict[str, Any], facts: dict[str, Any], context: int) -> Recipe:
+    """The recipe as ``config/models.yaml`` tells it, ``facts`` being those of the model it makes."""
+    course = {key: value for key, value in told.items() if key not in ("seed", "dropout", "max_length")}
+    shape = Shape(
+        facts["layers"],
+        facts["decoder_layers"],
+        facts["hidden_size"],
+        facts["intermediate_size"],
+        facts["heads"],
+        facts["vocab_size"],
+        context,
+        told["dropout"],
+    )
+    return Recipe(shape, TranslationCourse(**course), told["seed"], told["max_length"])
+
+
+def _record(
+    job: Job,
+    pairs: dict[str, list[Pair]],
+    hashes: dict[str, str],
+    history: dict[str, Any],
+    folder: Path,
+) -> dict[str, Any]:
+    spec = job.params
+    return {
+        "command": spec["command"],
+        "data": {
+            "source": spec["source"],
+            **{part: {"pairs": len(found), "hash": hashes[part]} for part, found in pairs.items()},
+        },
+        "recipe": spec["recipe"],
+        "model_hash": ModelFolder(folder).hash(),
+        "threads": job.threads,
+        **provenance(),
+        "history": history,
+    }
