@@ -1,4 +1,4 @@
-"""Which differences of a table of accuracies or BLEU are real: every row against dense and against its neighbours."""
+"""Which differences of accuracy or BLEU are real: every row of a table against dense and its neighbours."""
 
 from __future__ import annotations
 

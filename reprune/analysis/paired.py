@@ -133,7 +133,7 @@ def how_tested(comparisons: Sequence[Comparison]) -> str:
     swapped += ["with several seeds"] * any(c.interval and c.interval.seeds > 1 for c in answers)
     told = []
     if len(answers) < len(comparisons):
-        told.append(f"p of BLEU: the two translations of each sentence swapped at random, {RESAMPLES:,} times")
+        told.append(f"p of BLEU: the translations of each sentence swapped at random, {RESAMPLES:,} times")
     if any(c.alone for c in comparisons):
         told.append("p on a task: McNemar's exact test on the questions that one row alone answers right")
     if swapped:

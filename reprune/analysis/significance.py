@@ -56,7 +56,8 @@ def swap_test_of(
     """As :func:`swap_test` for a difference between two summaries of items, such as corpus BLEU.
 
     Each of ``strata`` is (2, seeds, items, parts); the two sides of an item are swapped in all its seeds at
-    once. Riezler and Maxwell, On Some Pitfalls in Automatic Evaluation and Significance Testing for MT (2005).
+    once. Riezler and Maxwell, On Some Pitfalls in Automatic Evaluation and Significance Testing for MT, ACL
+    workshop on evaluation measures (2005).
     """
     rng = np.random.default_rng(seed)
     observed = abs(_difference(summarised(strata, summary)))

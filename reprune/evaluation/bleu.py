@@ -1,10 +1,13 @@
-"""Corpus BLEU from the n-gram counts of sentences, which a bootstrap may sum as it likes; numpy alone.
+"""Corpus BLEU from the n-gram counts of sentences, which a bootstrap may sum as it likes.
 
 A sentence has ten statistics: how many of its 1- to 4-grams the reference has, how many it has itself, its
-length and the reference's, in words of the tokenizer that counted them.
+length and the reference's, in words of the tokenizer that counted them. Views read this module, so it needs
+numpy alone until something is counted.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,6 +15,15 @@ ORDER = 4
 STATISTICS = 2 * ORDER + 2
 RESAMPLES = 1000
 SEED = 12345  # that of sacrebleu's own bootstrap
+
+
+def sentence_statistics(hypotheses: Sequence[str], references: Sequence[str], tokenize: str) -> np.ndarray:
+    """(sentences, 10) int64 as sacrebleu counts them with its tokenizer of that name, in mixed case."""
+    from sacrebleu.metrics import BLEU
+
+    metric = BLEU(tokenize=tokenize, effective_order=True)  # of a sentence; its counts are those of a corpus
+    scored = [metric.sentence_score(h, [r]) for h, r in zip(hypotheses, references, strict=True)]
+    return np.array([[*s.counts, *s.totals, s.sys_len, s.ref_len] for s in scored], dtype=np.int64)
 
 
 def corpus_bleu(sums: np.ndarray) -> np.ndarray:
@@ -29,7 +41,7 @@ def corpus_bleu(sums: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         precision = np.exp(np.log(counted / totals).mean(axis=-1))
         brevity = np.exp(np.minimum(0.0, 1 - reference / length))
-    return np.where(known, 100 * brevity * precision, 0.0)
+        return np.where(known, 100 * brevity * precision, 0.0)
 
 
 def bleu_stderr(statistics: np.ndarray, resamples: int = RESAMPLES) -> float | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reprune.plan.identity import digest
-from reprune.plan.inputs import Inputs, Instructions
+from reprune.plan.inputs import Inputs, Instructions, Model, Parallel
 from reprune.plan.problems import Problems, nearest
 from reprune.plan.recovery import held_out
 from reprune.plan.source import Source
@@ -15,6 +15,7 @@ from reprune.plan.tasks import TaskData, Tasks
 DOWNSTREAM = "downstream"
 EFFICIENCY = "efficiency"
 RESPONSE = "response"
+TRANSLATION = "translation"
 TEXT_SIZES = ("window", "windows")
 SIZES = {  # what a scale may change of a suite's protocols
     "perplexity": TEXT_SIZES,
@@ -22,8 +23,10 @@ SIZES = {  # what a scale may change of a suite's protocols
     DOWNSTREAM: ("limit", "skip"),
     EFFICIENCY: ("repeats", "divide"),
     RESPONSE: ("length", "limit"),
+    TRANSLATION: ("limit",),
 }
 ITEM_TOKENS = 90  # a question with its choices, or an example in a prompt: for estimates only
+SENTENCE_TOKENS = 24  # of a sentence, the mean of the texts that translation is measured on: for estimates only
 STEP_TOKENS = 32  # tokens that are read in the time of a step of generation, which reads all weights for few
 
 
@@ -32,7 +35,8 @@ class Suite:
     """One protocol on one model: its resolved content and the inputs it reads, by task name.
 
     ``corpora`` are the ids of texts, ``data`` the task data of a downstream suite, ``instructions`` those of
-    which a response suite scores the answers.
+    which a response suite scores the answers, ``parallel`` the text of which a translation suite translates
+    a part.
     """
 
     protocol: str
@@ -42,6 +46,7 @@ class Suite:
     corpora: dict[str, str] = field(default_factory=dict)
     data: dict[str, TaskData] = field(default_factory=dict)
     instructions: dict[str, Instructions] = field(default_factory=dict)
+    parallel: dict[str, Parallel] = field(default_factory=dict)
 
     @property
     def tokens(self) -> int:
@@ -50,6 +55,9 @@ class Suite:
             return 2 * self.content["repeats"] * sum(map(_timed_tokens, self.content["tasks"].values()))
         if self.suite == RESPONSE:
             return sum(spec["rows"] for spec in self.content["tasks"].values()) * self.content["length"]
+        if self.suite == TRANSLATION:
+            sentences = sum(spec["pairs"] for spec in self.content["tasks"].values())
+            return sentences * SENTENCE_TOKENS * (1 + self.content["beams"])
         if self.suite != DOWNSTREAM:
             return (self.content["windows"] or 256) * self.content["window"] * len(self.content["tasks"])
         return sum(
@@ -84,8 +92,8 @@ class Protocols:
     tasks: Tasks
     problems: Problems
 
-    def resolve(self, name: str, tasks: list[str] | None, context: int, where: str) -> Suite | None:
-        """The suite for protocol ``name``, restricted to ``tasks``, on a model of ``context`` tokens."""
+    def resolve(self, name: str, tasks: list[str] | None, model: Model, where: str) -> Suite | None:
+        """The suite for protocol ``name``, restricted to ``tasks``, on a model."""
         if name not in self.sources:
             self.problems.add(where, f"unknown protocol '{name}'; {nearest(name, self.sources)}")
             return None
@@ -96,6 +104,11 @@ class Protocols:
             self.problems.add(where, f"protocol '{name}' has no task '{task}'; {nearest(task, known)}")
         if unknown:
             return None
+        if (source["suite"] == TRANSLATION) != (model.parallel is not None):
+            kind = "measures translations" if source["suite"] == TRANSLATION else "is for language models"
+            self.problems.add(where, f"protocol '{name}' {kind}, which model '{model.name}' is not made for")
+            return None
+        context = model.context
         changed = {k: v for k, v in self.sizes.get(name, {}).items() if v != source.get(k)}
         if source["suite"] == DOWNSTREAM:
             return self._downstream(source, changed, tasks or list(known))
@@ -103,6 +116,8 @@ class Protocols:
             return self._efficiency(source, changed, tasks or list(known), context)
         if source["suite"] == RESPONSE:
             return self._response(source, changed, tasks or list(known), context)
+        if source["suite"] == TRANSLATION:
+            return self._translation(source, changed, tasks or list(known), model)
         return self._text(source, changed, tasks or list(known), context)
 
     def _text(self, source: dict, changed: dict, tasks: list[str], context: int) -> Suite:
@@ -178,6 +193,32 @@ class Protocols:
             source, changed, {**kept, "length": sizes["length"], "tasks": content}, instructions=found
         )
 
+    def _translation(self, source: dict, changed: dict, tasks: list[str], model: Model) -> Suite:
+        """What is translated is a part of the model's own text, or of another of its languages."""
+        limit, longest = changed.get("limit", source["limit"]), source["longest"]
+        if longest > model.context:
+            changed["longest"] = longest = model.context
+        found, content = {}, {}
+        for task in tasks:
+            spec, where = source["tasks"][task], self._where(source, "tasks", task)
+            text = self.inputs.parallel(spec["parallel"], where) if "parallel" in spec else model.parallel
+            if text is None:
+                continue
+            if text.languages != model.parallel.languages:
+                self.problems.add(
+                    where,
+                    f"'{text.name}' is {' to '.join(text.languages)}, model '{model.name}' translates "
+                    + " to ".join(model.parallel.languages),
+                )
+            found[task] = text
+            pairs = (text.pairs or {}).get(spec["part"], limit or USUAL_PAIRS)
+            content[task] = {"corpus": text.id, "part": spec["part"], "pairs": min(pairs, limit or pairs)}
+        kept = {key: source[key] for key in ("name", "version", "suite", "beams", "length_penalty", "tokenize")}
+        changed["texts"] = {task: text.id for task, text in found.items()}  # a protocol of their own for each
+        return _suite(
+            source, changed, {**kept, "longest": longest, "limit": limit, "tasks": content}, parallel=found
+        )
+
     def _where(self, source: dict, *keys: str) -> str:
         return self.sources[source["name"]].where(*keys)
 
@@ -212,4 +253,5 @@ def joined(first: Suite, second: Suite) -> Suite:
         {**first.corpora, **second.corpora},
         {**first.data, **second.data},
         {**first.instructions, **second.instructions},
+        {**first.parallel, **second.parallel},
     )
