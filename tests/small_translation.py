@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from reprune.calibration.sentences import Batch
+
 LAYERS, HEADS, HIDDEN, VOCABULARY = 2, 4, 32, 60
 EOS, PAD = 1, 0
-
-
-class Batch(NamedTuple):
-    """Pairs as a translation model reads them, all (sentences, length)."""
-
-    source: Tensor
-    source_mask: Tensor
-    target: Tensor
-    labels: Tensor
 
 
 def small_marian(**changes: Any) -> Any:

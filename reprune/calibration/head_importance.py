@@ -9,29 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reprune.calibration.linearised import linearised
+from reprune.calibration.sentences import IGNORED, Batch
 from reprune.models.attention import attention_as
 from reprune.models.translation import KINDS, attention_kinds
 from reprune.surgery.head_gates import retained_heads
 
 Rows = dict[str, list[Tensor]]
-IGNORED = -100  # labels of pads
 EPSILON = 1e-9  # keeps a logit and a layer's sum of relevances from dividing by 0
-
-
-class Pairs(Protocol):
-    """Long tensors (sentences, length): ``target`` are the decoder's inputs, ``labels`` what follows them."""
-
-    source: Tensor
-    source_mask: Tensor
-    target: Tensor
-    labels: Tensor
 
 
 class Relevance(NamedTuple):
@@ -46,7 +37,7 @@ class Relevance(NamedTuple):
 
 
 @torch.no_grad()
-def confidence(model: Any, batches: Iterable[Pairs], kinds: Sequence[str] = KINDS) -> Rows:
+def confidence(model: Any, batches: Iterable[Batch], kinds: Sequence[str] = KINDS) -> Rows:
     """The highest attention weight of a query, its mean over queries; section 3.
 
     The source's end token is left out as a key, without renormalising what is left, and as a query; the paper
@@ -82,7 +73,7 @@ def maxima(weights: Tensor, queries: Tensor, keys: Tensor | None) -> Tensor:
     return (weights.amax(-1) * queries.unsqueeze(1)).sum((0, 2))
 
 
-def gradient(model: Any, batches: Iterable[Pairs], kinds: Sequence[str] = KINDS) -> Rows:
+def gradient(model: Any, batches: Iterable[Batch], kinds: Sequence[str] = KINDS) -> Rows:
     """|∂L/∂g| of a gate g = 1 on each head, its mean over sentences; Michel et al., equation 2.
 
     L is the mean cross-entropy of a sentence's tokens. The official code sums the absolute values of single
@@ -105,7 +96,7 @@ def gradient(model: Any, batches: Iterable[Pairs], kinds: Sequence[str] = KINDS)
     return {kind: [row / sentences for row in rows] for kind, rows in sums.items()}
 
 
-def relevance(model: Any, batches: Iterable[Pairs], kinds: Sequence[str] = KINDS) -> Relevance:
+def relevance(model: Any, batches: Iterable[Batch], kinds: Sequence[str] = KINDS) -> Relevance:
     """LRP of the highest logit at every step to the heads, whose outputs stand before their projection.
 
     The relevance 1 of a logit, its prefix being ``target``, goes back by the plain rule on the model that is
@@ -150,7 +141,7 @@ def shares(found: Tensor, heads: int) -> tuple[Tensor, Tensor]:
     return signed, absolute
 
 
-def logits_of(model: Any, batch: Pairs) -> Tensor:
+def logits_of(model: Any, batch: Batch) -> Tensor:
     """(sentences, target length, vocabulary) logits with the batch's own prefixes."""
     arguments = {"input_ids": batch.source, "attention_mask": batch.source_mask}
     return model(**arguments, decoder_input_ids=batch.target, use_cache=False).logits

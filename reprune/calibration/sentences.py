@@ -27,14 +27,14 @@ class Encoded(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Sentences padded to one length: all (sentences, length), the target's shifted by one for ``inputs``.
+    """Sentences padded to one length: all (sentences, length), ``target`` is what the decoder reads.
 
     ``labels`` are :data:`IGNORED` at padding.
     """
 
     source: Tensor
     source_mask: Tensor
-    inputs: Tensor
+    target: Tensor
     labels: Tensor
 
     @property
@@ -64,10 +64,10 @@ def collate(pairs: Sequence[Encoded], padding: int, start: int) -> Batch:
     """One batch; ``start`` is what the decoder reads first."""
     source = _padded([pair.source for pair in pairs], padding)
     labels = _padded([pair.target for pair in pairs], IGNORED)
-    inputs = _padded([[start, *pair.target[:-1]] for pair in pairs], padding)
+    target = _padded([[start, *pair.target[:-1]] for pair in pairs], padding)
     lengths = torch.tensor([len(pair.source) for pair in pairs])
     mask = (torch.arange(source.shape[1]) < lengths[:, None]).long()
-    return Batch(source, mask, inputs, labels)
+    return Batch(source, mask, target, labels)
 
 
 def grouped(

@@ -171,6 +171,16 @@ def tell_sizes(model: Any, hidden: int, attended: int, intermediate: int) -> boo
     return fitting
 
 
+def tensors_of(model: Any, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """What belongs into a model's file: parameters, tied ones once, without those computed; and buffers."""
+    needless = computed(model)
+    return {
+        name: tensor.detach().to(dtype).contiguous()
+        for name, tensor in [*model.named_parameters(), *_buffers(model).items()]
+        if name not in needless
+    }
+
+
 def save_model(
     model: Any, source: ModelFolder, target: Path, dtype: torch.dtype, replaced: Iterable[int] = ()
 ) -> None:
@@ -179,13 +189,7 @@ def save_model(
     Tied tensors are written once, those that are :func:`computed` not at all. ``replaced`` are the blocks,
     by their index in ``model``, whose parameters recovery may train.
     """
-    needless = computed(model)
-    tensors = {
-        name: tensor.detach().to(dtype).contiguous()
-        for name, tensor in [*model.named_parameters(), *_buffers(model).items()]
-        if name not in needless
-    }
-    save_file(tensors, target / SINGLE, metadata={"format": "pt"})
+    save_file(tensors_of(model, dtype), target / SINGLE, metadata={"format": "pt"})
     source.link_companions(target, without=(CONFIG, STRUCTURE))
     _save_structure(model, target, dtype, sorted(replaced))
 

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from reprune.data.packages import FetchError
+from reprune.models.checkpoint import tensors_of
 from reprune.models.folder import SINGLE, ModelFolder
 
 FACTS = {
@@ -96,11 +97,7 @@ def save_whole(model: Any, dtype: torch.dtype, target: Path) -> None:
     model.config.dtype = dtype
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(target)
-    tied = set(dict(model.named_parameters(remove_duplicate=False))) - set(dict(model.named_parameters()))
-    tensors = {name: t.to(dtype) for name, t in model.state_dict().items() if name not in tied}
-    save_file(
-        {name: t.contiguous() for name, t in tensors.items()}, target / SINGLE, metadata={"format": "pt"}
-    )
+    save_file(tensors_of(model, dtype), target / SINGLE, metadata={"format": "pt"})
 
 
 def _random(spec: dict[str, Any], facts: dict[str, Any], dtype: torch.dtype, target: Path) -> None:
@@ -143,7 +140,7 @@ def _from_hub(spec: dict[str, Any]) -> Path:
             snapshot_download(
                 spec["id"],
                 revision=spec.get("revision"),
-                allow_patterns=["*.safetensors", "*.json", "*.model", "*.txt"],
+                allow_patterns=["*.safetensors", "*.json", "*.model", "*.spm", "*.txt"],
             )
         )
     except Exception as error:  # the hub library raises many kinds; all mean the same to a user

@@ -5,17 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from reprune.calibration.sentences import encode
 from reprune.data.parallel import read_pairs
 from reprune.models.folder import load_tokenizer
+from reprune.models.translation import encoder_parameters
 from reprune.models.translator import draw_weights
 from reprune.plan.translating import Translating
 from reprune.records.progress import Rate
 from reprune.stages.job import Job
 from reprune.stages.recover import Base
-from reprune.training.head_masks import encoder_parameters
 from reprune.training.translation import TranslationCourse, train_translation
 
 
@@ -25,7 +23,7 @@ def train(job: Job, base: Base) -> tuple[dict[str, Any], float]:
     tokenizer = load_tokenizer(job.input["model"])
     if settings.start == "scratch":
         draw_weights(base.model, base.seed)
-    trained = _trained(base.model, settings)
+    trained = None if settings.trained == "all" else [*encoder_parameters(base.model).values()]
     base.model.set_attn_implementation("eager")  # the fused kernel's backward pass is slow in bfloat16
     train_pairs, held_out = (
         encode(tokenizer, read_pairs(Path(job.input["parallel"]), part), settings.max_length)
@@ -45,7 +43,7 @@ def train(job: Job, base: Base) -> tuple[dict[str, Any], float]:
     facts = {
         "kind": settings.kind,
         "start": settings.start,
-        "trainable": sum(parameter.numel() for parameter in trained),
+        "trained": settings.trained,
         **history,
         "validation_before": losses[0],
         "validation_after": losses[-1],
@@ -65,7 +63,3 @@ def course_of(settings: Translating) -> TranslationCourse:
         settings.average,
         settings.precision,
     )
-
-
-def _trained(model: Any, settings: Translating) -> list[nn.Parameter]:
-    return list(model.parameters()) if settings.trained == "all" else encoder_parameters(model)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from reprune.calibration.sentences import AT_ONCE, IGNORED, Batch, Encoded, batches, collate, grouped
+from reprune.models.checkpoint import computed
 from reprune.training.course import Partner
 from reprune.training.keeping import Keeper
 from reprune.training.loop import Loop, Say
@@ -62,7 +63,7 @@ def summed_loss(model: Any, batch: Batch, smoothing: float, dtype: str = "float3
         logits = model(
             input_ids=batch.source,
             attention_mask=batch.source_mask,
-            decoder_input_ids=batch.inputs,
+            decoder_input_ids=batch.target,
             use_cache=False,
         ).logits
     flat = logits.float().flatten(0, 1)
@@ -91,7 +92,7 @@ def train_translation(
 ) -> dict[str, Any]:
     """Train ``model`` in place, a frozen one in float32; the history of it, as JSON.
 
-    ``trained`` are the parameters to train, by default all but constants. A ``partner`` trains along.
+    ``trained`` are the parameters to train, by default all that are not computed. A ``partner`` trains along.
     ``seed`` fixes order and dropout. With a ``keeper`` a training that was ended goes on to the identical
     result; dropping the state is the caller's. ``say`` counts tokens, roughly. The model is left frozen and
     in evaluation mode, with the averaged weights if the course averages any.
@@ -101,9 +102,9 @@ def train_translation(
     smoothing, and what the partner told), ``tokens``, ``seconds`` and ``tokens_per_second``, of steps alone.
     Raises :class:`reprune.training.trainer.TrainingError` as soon as a loss or a gradient is not finite.
     """
-    chosen = list(model.parameters() if trained is None else trained)
-    constant = {id(parameter) for parameter in constants(model)}
-    chosen = [parameter for parameter in chosen if id(parameter) not in constant]
+    fixed = computed(model)
+    usual = [parameter for name, parameter in model.named_parameters() if name not in fixed]
+    chosen = usual if trained is None else list(trained)
     model.requires_grad_(False).train()
     for parameter in chosen:
         parameter.requires_grad_(True)
@@ -113,12 +114,6 @@ def train_translation(
         history = training.history(say)
     model.requires_grad_(False).eval()
     return history
-
-
-def constants(model: Any) -> list[torch.nn.Parameter]:
-    """Parameters that no training changes: the sines and cosines of positions."""
-    sinusoidal = [m for m in model.modules() if type(m).__name__.endswith("SinusoidalPositionalEmbedding")]
-    return [parameter for module in sinusoidal for parameter in module.parameters()]
 
 
 class _Training(Loop):

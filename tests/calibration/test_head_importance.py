@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from plain_relevance import plain_relevance
-from small_translation import HEADS, LAYERS, Batch, logits, pairs, small_marian
+from small_translation import HEADS, LAYERS, logits, pairs, small_marian
 from torch import tensor
 from torch.nn import functional as F
 
 from reprune.calibration.head_importance import confidence, gradient, maxima, relevance, sent_back, shares
 from reprune.calibration.linearised import linearised
+from reprune.calibration.sentences import Batch
 from reprune.models.translation import KINDS, attention_kinds
 from reprune.surgery.head_gates import HeadGates, remove_heads
 

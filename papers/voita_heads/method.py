@@ -1,0 +1,93 @@
+"""Voita et al.: gates on attention heads, learned under a penalty until most of them are closed.
+
+"Analyzing Multi-Head Self-Attention: Specialized Heads Do the Heavy Lifting, the Rest Can Be Pruned", ACL
+2019 (arXiv 1905.09418), section 6.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from reprune.lazy import LazyModule
+from reprune.method import HEADS, ModelFacts, StructuralMethod, Target, Unsupported, setting
+from reprune.training.head_mask_settings import HeadMaskSettings
+
+if TYPE_CHECKING:
+    from reprune.calibration.subject import Subject
+
+masks = LazyModule("reprune.training.head_masks")
+sentences = LazyModule("reprune.calibration.sentences")
+translation = LazyModule("reprune.training.translation")
+models = LazyModule("reprune.models.translation")
+
+
+@dataclass(frozen=True)
+class Settings(HeadMaskSettings):
+    """The gates' settings, and those of the training that learns them, by the paper or its code."""
+
+    steps: int = setting(16_000, "steps of the optimiser; the official code has no rule to stop", minimum=1)
+    batch_tokens: int = setting(32_000, "tokens of both languages in a step", minimum=1)
+    scale: float = setting(4.0, "factor of the weights' learning rate", minimum=0)
+    warmup: int = setting(16_000, "steps of rising learning rate", minimum=1)
+    evaluate_every: int = setting(1_000, "steps between measurements of loss and gates", minimum=1)
+    smoothing: float = setting(0.1, "share of a label spread over the vocabulary", minimum=0, maximum=1)
+    max_length: int = setting(200, "tokens of a sentence that is trained on, at most", minimum=2)
+    precision: str = setting("float32", "of forward passes", choices=("float32", "bfloat16"))
+
+
+class VoitaHeads(StructuralMethod):
+    """Learn which heads of a translation model to keep, and remove the others."""
+
+    Settings = Settings
+    kinds = (HEADS,)
+    requires_calibration = False
+    requires_parallel = True
+
+    @classmethod
+    def supports(cls, facts: ModelFacts, target: Target, settings: Settings) -> Unsupported | None:
+        if target.kind == HEADS and target.n:
+            return Unsupported("finds the number of heads by its penalty", "learned heads")
+        return super().supports(facts, target, settings)
+
+    @classmethod
+    def parallel_work(cls, settings: Settings) -> int:
+        return settings.steps * settings.batch_tokens
+
+    def compress(self, subject: Subject) -> None:
+        settings, model = self.settings, subject.model
+        train, held_out = (
+            sentences.encode(subject.tokenizer, subject.pairs[part], settings.max_length)
+            for part in ("train", "validation")
+        )
+        gates = masks.HeadMasks(model, settings, subject.draw_seed())
+        model.set_attn_implementation("eager")  # the fused kernel's backward pass is slow in bfloat16
+        history = translation.train_translation(
+            model,
+            train,
+            held_out,
+            self._course(),
+            subject.draw_seed(),
+            self._trained(model),
+            gates,
+            subject.keeper,
+            lambda done, total: subject.progress(done / total),
+        )
+        kept = {kind: rows.tolist() for kind, rows in gates.finish().items()}
+        subject.notes |= {"heads": {"kept": kept}, "gates": history, "penalty_in_code": gates.penalty_in_code}
+
+    def _course(self) -> Any:
+        settings = self.settings
+        return translation.TranslationCourse(
+            settings.steps,
+            settings.batch_tokens,
+            settings.scale,
+            settings.warmup,
+            settings.evaluate_every,
+            settings.smoothing,
+            dtype=settings.precision,
+        )
+
+    def _trained(self, model: Any) -> Any:
+        """With gates in the encoder alone the encoder alone learns (section 6.2), otherwise everything."""
+        return [*models.encoder_parameters(model).values()] if self.settings.gated == "encoder" else None
