@@ -107,9 +107,7 @@ def point(strata: Sequence[np.ndarray], statistic: Statistic, summary: Summary =
 
 def summarised(strata: Sequence[np.ndarray], summary: Summary) -> np.ndarray:
     """(quantities, values): the mean over strata and seeds of what ``summary`` makes of the items' means."""
-    return np.mean(
-        [summary(values.mean(axis=2), values.shape[2]).mean(axis=1) for values in strata], axis=0
-    )
+    return np.mean([summary(values.mean(axis=2), values.shape[2]).mean(axis=1) for values in strata], axis=0)
 
 
 def _kinds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

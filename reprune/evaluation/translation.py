@@ -165,7 +165,7 @@ def _beside(
 def _items(
     found: Translations, sources: list[str], references: list[str], tokenize: str
 ) -> list[dict[str, Any]]:
-    """The ten statistics of every sentence, and hashes of what was asked; null if the model gave no numbers."""
+    """The statistics of every sentence with hashes of what was asked; null if the model gave no numbers."""
     counted = sentence_statistics(found.lines, references, tokenize).tolist()
     return [
         {

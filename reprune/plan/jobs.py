@@ -212,12 +212,17 @@ class Jobs:
         )
 
     def _texts(self, suites: list[Suite]) -> dict[str, dict[str, str]]:
-        """The file and the source of the documents and instructions that suites read."""
+        """The file and the source of the documents, instructions and parallel texts that suites read."""
         documents = {c: self.plan.corpora[c] for s in suites for c in s.corpora.values()}
         instructions = {i.id: i for s in suites for i in s.instructions.values()}
+        parallel = {p.id: p for s in suites for p in s.parallel.values()}
         return {
             text: {"file": str(folder / f"{text}.parquet"), "source": found[text].label}
-            for folder, found in ((paths.CORPORA, documents), (paths.INSTRUCTIONS, instructions))
+            for folder, found in (
+                (paths.CORPORA, documents),
+                (paths.INSTRUCTIONS, instructions),
+                (paths.PARALLEL, parallel),
+            )
             for text in found
         }
 
@@ -312,6 +317,7 @@ class Jobs:
         used |= {data.id for r in runs for _, data in r.recoveries}
         used |= {i.id for s in suites for i in s.instructions.values()}
         used |= {r.model.parallel.id for r in runs if r.model.parallel}
+        used |= {p.id for s in suites for p in s.parallel.values()}
         return [
             {"name": c.name, "role": c.role, "source": c.label, "fit": c.fit, "note": c.note}
             for c in (

@@ -281,6 +281,7 @@ def _assemble(
     instructions = {data.id: data for data in trained_on if isinstance(data, Instructions)}
     instructions |= {i.id: i for run in runs.values() for s in run.suites for i in s.instructions.values()}
     parallel = {model.parallel.id: model.parallel for model in models.values() if model.parallel}
+    parallel |= {p.id: p for run in runs.values() for s in run.suites for p in s.parallel.values()}
     evaluate = {**scale.data["evaluate"], "dtype": evaluation_dtype(scale.data["evaluate"]["dtype"])}
     inputs_read = (*corpora.values(), *models.values(), *instructions.values(), *parallel.values())
     needed = {part["package"] for c in inputs_read for part in _package_parts(c.content)} | {

@@ -16,6 +16,8 @@ DOWNSTREAM = "downstream"
 EFFICIENCY = "efficiency"
 RESPONSE = "response"
 TRANSLATION = "translation"
+FOR_TRANSLATORS = (TRANSLATION,)
+"""Suites that measure translation models; all others measure language models."""
 TEXT_SIZES = ("window", "windows")
 SIZES = {  # what a scale may change of a suite's protocols
     "perplexity": TEXT_SIZES,
@@ -26,7 +28,8 @@ SIZES = {  # what a scale may change of a suite's protocols
     TRANSLATION: ("limit",),
 }
 ITEM_TOKENS = 90  # a question with its choices, or an example in a prompt: for estimates only
-SENTENCE_TOKENS = 24  # of a sentence, the mean of the texts that translation is measured on: for estimates only
+SENTENCE_TOKENS = 24  # of a sentence with its translation on each side: for estimates only
+USUAL_PAIRS = 2000  # of a test set whose size the plan does not know
 STEP_TOKENS = 32  # tokens that are read in the time of a step of generation, which reads all weights for few
 
 
@@ -56,7 +59,7 @@ class Suite:
         if self.suite == RESPONSE:
             return sum(spec["rows"] for spec in self.content["tasks"].values()) * self.content["length"]
         if self.suite == TRANSLATION:
-            sentences = sum(spec["pairs"] for spec in self.content["tasks"].values())
+            sentences = sum(self._pairs(task) for task in self.content["tasks"])
             return sentences * SENTENCE_TOKENS * (1 + self.content["beams"])
         if self.suite != DOWNSTREAM:
             return (self.content["windows"] or 256) * self.content["window"] * len(self.content["tasks"])
@@ -64,6 +67,10 @@ class Suite:
             _items(self.data[task], self.content["limit"]) * ITEM_TOKENS * (1 + spec["shots"])
             for task, spec in self.content["tasks"].items()
         )
+
+    def _pairs(self, task: str) -> int:
+        known = (self.parallel[task].pairs or {}).get(self.content["tasks"][task]["part"], USUAL_PAIRS)
+        return min(known, self.content["limit"] or known)
 
     @property
     def longest(self) -> int:
@@ -104,9 +111,10 @@ class Protocols:
             self.problems.add(where, f"protocol '{name}' has no task '{task}'; {nearest(task, known)}")
         if unknown:
             return None
-        if (source["suite"] == TRANSLATION) != (model.parallel is not None):
-            kind = "measures translations" if source["suite"] == TRANSLATION else "is for language models"
-            self.problems.add(where, f"protocol '{name}' {kind}, which model '{model.name}' is not made for")
+        translates = source["suite"] in FOR_TRANSLATORS
+        if translates != (model.parallel is not None):
+            kind = "translation" if translates else "language"
+            self.problems.add(where, f"protocol '{name}' measures {kind} models, '{model.name}' is none")
             return None
         context = model.context
         changed = {k: v for k, v in self.sizes.get(name, {}).items() if v != source.get(k)}
@@ -211,9 +219,10 @@ class Protocols:
                     + " to ".join(model.parallel.languages),
                 )
             found[task] = text
-            pairs = (text.pairs or {}).get(spec["part"], limit or USUAL_PAIRS)
-            content[task] = {"corpus": text.id, "part": spec["part"], "pairs": min(pairs, limit or pairs)}
-        kept = {key: source[key] for key in ("name", "version", "suite", "beams", "length_penalty", "tokenize")}
+            content[task] = {"corpus": text.id, "part": spec["part"]}
+        kept = {
+            key: source[key] for key in ("name", "version", "suite", "beams", "length_penalty", "tokenize")
+        }
         changed["texts"] = {task: text.id for task, text in found.items()}  # a protocol of their own for each
         return _suite(
             source, changed, {**kept, "longest": longest, "limit": limit, "tasks": content}, parallel=found

@@ -31,10 +31,17 @@ def run(job: Job) -> None:
         frame.to_csv(temporary, index=False)
     write_frame(job.output["per_item"], _frame(items, ITEM_COLUMNS))
     write_frame(job.output["layers"], _frame(layers, LAYER_COLUMNS))
-    write_json(
-        job.output["notes"], {run_id: fact["notes"] for run_id, fact in facts.items() if fact["notes"]}
-    )
+    write_json(job.output["notes"], _notes(facts, evaluations))
     write_json(job.output["unit"], job.params["info"])
+
+
+def _notes(facts: dict[str, dict], evaluations: dict[str, dict]) -> dict[str, dict[str, Any]]:
+    """What a method noted of each run, and the examples of what the model wrote."""
+    notes = {run_id: dict(fact["notes"]) for run_id, fact in facts.items()}
+    for run_id, evaluation in evaluations.items():
+        if evaluation["examples"]:
+            notes.setdefault(run_id, {})["examples"] = evaluation["examples"]
+    return {run_id: told for run_id, told in notes.items() if told}
 
 
 def read_run(path: str) -> str:

@@ -194,7 +194,9 @@ def test_scores_are_those_of_sacrebleus_command_line(measured, tmp_path):
         (beside["chrf"], lines["hypothesis"], "chrf"),
     ):
         options = ("-m", metric, "-w", "12")
-        assert command_line(tmp_path, lines["reference"], hypotheses, *options, "-b") == f"{told['value']:.12f}"
+        assert (
+            command_line(tmp_path, lines["reference"], hypotheses, *options, "-b") == f"{told['value']:.12f}"
+        )
         assert f'"signature": "{told["variant"]}"' in command_line(
             tmp_path, lines["reference"], hypotheses, *options
         )

@@ -162,6 +162,9 @@ def evaluate_input(w):
                 for i in s.instructions.values()
             }
         ),
+        "parallel": sorted(
+            {PARALLEL / f"{p.id}.parquet" for s in suites for p in s.parallel.values()}
+        ),
     }
 
 
