@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from reprune.analysis.bleu import BLEU
 from reprune.analysis.evidence import ABOVE, BELOW, WITHIN, Part
 from reprune.analysis.formats import MINUS, fixed, places, signed
 from reprune.analysis.heads import ROLES
@@ -143,6 +144,8 @@ def basis(check: dict[str, Any], part: Part) -> str:
     noun = NOUNS.get(check["kind"], "item")
     if check.get("metric") in WINDOWED:
         noun = perplexity_item(next(iter(check.get("tasks", ())), None))
+    if check.get("metric") == BLEU:
+        noun = "sentence"
     words = [counted(part.items, noun)] if part.items else []
     words += [runs_in_words(part.seeds)] if part.seeds else []
     return ", ".join(words + ([part.reason] if part.reason and part.estimate is not None else []))

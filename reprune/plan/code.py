@@ -23,6 +23,7 @@ SUITE_MODULES = {
     "block_error": (LOADING, "reprune.evaluation.block_error", "reprune.evaluation.text"),
     "downstream": (LOADING, "reprune.evaluation.downstream", "reprune.evaluation.engine"),
     "efficiency": (LOADING, "reprune.evaluation.efficiency"),
+    "translation": (LOADING, "reprune.evaluation.translation", "reprune.data.parallel"),
     "response": (LOADING, "reprune.evaluation.response", "reprune.data.instructions"),
     "head_roles": (LOADING, "reprune.evaluation.head_roles", "reprune.data.parallel"),
 }

@@ -202,7 +202,7 @@ class Jobs:
                     for suite in suites
                     for data in suite.data.values()
                 },
-                "parsers": {p: str(paths.PARSERS / p) for suite in suites for p in suite.parsers},
+                "parsers": {p.id: str(paths.PARSERS / p.id) for s in suites for p in s.parsers.values()},
                 "settings": dataclasses.asdict(run.settings),
                 "columns": columns(run),
                 "dtype": self.plan.evaluate["dtype"],
@@ -216,10 +216,10 @@ class Jobs:
         )
 
     def _texts(self, suites: list[Suite]) -> dict[str, dict[str, str]]:
-        """The file and the source of the documents, instructions and parallel text that suites read."""
+        """The file and the source of the documents, instructions and parallel texts that suites read."""
         documents = {c: self.plan.corpora[c] for s in suites for c in s.corpora.values()}
         instructions = {i.id: i for s in suites for i in s.instructions.values()}
-        parallel = {i: text for s in suites for i, text in s.parallel.items()}
+        parallel = {p.id: p for s in suites for p in s.parallel.values()}
         return {
             text: {"file": str(folder / f"{text}.parquet"), "source": found[text].label}
             for folder, found in (
@@ -321,7 +321,7 @@ class Jobs:
         used |= {data.id for r in runs for _, data in r.recoveries}
         used |= {i.id for s in suites for i in s.instructions.values()}
         used |= {r.model.parallel.id for r in runs if r.model.parallel}
-        used |= {i for s in suites for i in (*s.parallel, *s.parsers)}
+        used |= {p.id for s in suites for p in (*s.parallel.values(), *s.parsers.values())}
         plan = self.plan
         return [
             {"name": c.name, "role": c.role, "source": c.label, "fit": c.fit, "note": c.note}

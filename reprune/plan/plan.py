@@ -282,8 +282,8 @@ def _assemble(
     instructions = {data.id: data for data in trained_on if isinstance(data, Instructions)}
     instructions |= {i.id: i for run in runs.values() for s in run.suites for i in s.instructions.values()}
     parallel = {model.parallel.id: model.parallel for model in models.values() if model.parallel}
-    parallel |= {i: text for run in runs.values() for s in run.suites for i, text in s.parallel.items()}
-    parsers = {i: parser for run in runs.values() for s in run.suites for i, parser in s.parsers.items()}
+    parallel |= {p.id: p for run in runs.values() for s in run.suites for p in s.parallel.values()}
+    parsers = {p.id: p for run in runs.values() for s in run.suites for p in s.parsers.values()}
     evaluate = {**scale.data["evaluate"], "dtype": evaluation_dtype(scale.data["evaluate"]["dtype"])}
     texts = (*corpora.values(), *instructions.values(), *parallel.values(), *parsers.values())
     inputs_read = (*texts, *models.values())

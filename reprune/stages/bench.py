@@ -24,6 +24,8 @@ from reprune.evaluation.perplexity import summarise, window_losses
 from reprune.evaluation.response import SUITE as RESPONSE
 from reprune.evaluation.response import response_losses
 from reprune.evaluation.text import evaluation_windows
+from reprune.evaluation.translation import SUITE as TRANSLATION
+from reprune.evaluation.translation import measure as translations
 from reprune.models.checkpoint import load_model
 from reprune.models.folder import ModelFolder, load_tokenizer
 from reprune.records.files import read_json
@@ -57,6 +59,10 @@ class Bench:
             return self.head_roles(spec, content, say)
         if content["suite"] == RESPONSE:
             return self.response(read_instructions(file), content, task, say)
+        if content["suite"] == TRANSLATION:
+            pairs = read_pairs(file, spec["part"])
+            measured = translations(self.model, self.tokenizer, pairs, content, say)
+            return {**measured, "data_hash": pairs_hash(pairs)}
         documents = read_corpus(file)
         windows = evaluation_windows(documents, spec, content, self.tokenizer, self.job.params["separator"])
         measured = _TEXT_SUITES[content["suite"]](self, windows, say)

@@ -165,9 +165,9 @@ def evaluate_input(w):
             }
         ),
         "parallel": sorted(
-            {PARALLEL / f"{i}.parquet" for s in suites for i in s.parallel}
+            {PARALLEL / f"{p.id}.parquet" for s in suites for p in s.parallel.values()}
         ),
-        "parsers": sorted({PARSERS / i for s in suites for i in s.parsers}),
+        "parsers": sorted({PARSERS / p.id for s in suites for p in s.parsers.values()}),
     }
 
 
