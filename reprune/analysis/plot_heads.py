@@ -98,8 +98,14 @@ def _figure(
     for index, one in enumerate(drawn):
         left = LEFT + (index % columns) * (width + GAP)
         axes = style.add_axes(figure, left, LEGEND + (index // columns) * pitch + TITLE, width, height)
-        _panel(axes, one, layers, heads, first=index % columns == 0)
+        _panel(axes, one, _name(one, drawn), layers, heads, first=index % columns == 0)
     return figure
+
+
+def _name(one: Drawn, drawn: list[Drawn]) -> str:
+    """The row's label, with its target where other rows have the label too."""
+    same = [other for other in drawn if other.row.label == one.row.label]
+    return f"{one.row.label}, {one.row.target}" if len(same) > 1 else one.row.label
 
 
 def _seeds(drawn: list[Drawn]) -> list[str]:
@@ -107,14 +113,14 @@ def _seeds(drawn: list[Drawn]) -> list[str]:
     return ["Rows with several seeds are drawn as their first one"] if several else []
 
 
-def _panel(axes: Axes, one: Drawn, layers: int, heads: int, first: bool) -> None:
+def _panel(axes: Axes, one: Drawn, name: str, layers: int, heads: int, first: bool) -> None:
     for head in one.heads.itertuples():
         _head(axes, head)
     axes.set(xlim=(-0.5, heads - 0.5), ylim=(-0.5, layers - 0.5), xticks=[], yticks=[])
     axes.set_yticks(range(layers), range(1, layers + 1) if first else [""] * layers)
     axes.set_title(counted(one.kept, "head"), loc="left", fontsize=10, fontweight="bold", pad=16)
     axes.annotate(
-        one.row.label,
+        name,
         (0.0, 1.0),
         xycoords="axes fraction",
         xytext=(0, 5),
