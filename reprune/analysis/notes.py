@@ -37,6 +37,10 @@ UNLIKE = {
         "the paper prints, not even for the paper's own model; nor is an average with it.",
         "other split": "{tasks}: scored on another split than the paper's.",
     },
+    "bleu": {
+        "stand-in": "{tasks}: other sentences stand in for the paper's, so this BLEU is not the quantity the "
+        "paper prints, not even for the paper's own model.",
+    },
 }
 
 

@@ -107,6 +107,14 @@ class Inputs:
         languages = tuple(self.data.data["parallel"][name]["languages"])
         return Parallel(**found, languages=languages, pairs=told.get("pairs"))
 
+    def parser(self, name: str, language: str, where: str) -> Corpus | None:
+        """The dependency parser ``name`` from the first source that has it; it must be of ``language``."""
+        found = self._text("parsers", "parser", name, self.order, where)
+        own = found and self.data.data["parsers"][name]["language"]
+        if own and own != language:
+            self.problems.add(where, f"parser '{name}' is of language {own}, the sentences are of {language}")
+        return found and Corpus(**found)
+
     def _text(
         self, section: str, what: str, name: str, order: tuple[str, ...], where: str
     ) -> dict[str, Any] | None:
