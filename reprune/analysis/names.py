@@ -37,6 +37,7 @@ TASKS = {
     "longbench_2wikimqa": "2WikiMultihopQA",
     "longbench_multi_news": "MultiNews",
     "longbench_lcc": "LCC",
+    "test": "Test set",
     "size": "Size",
     "prefill": "Reading prompts",
     "generate": "Generation",

@@ -66,7 +66,7 @@ def swap_test_of(
     for start in range(0, resamples, chunk):
         drawn = min(chunk, resamples - start)
         sides = np.mean([_swapped(values, summary, drawn, rng) for values in strata], axis=0)
-        reached += np.count_nonzero(np.abs(_difference(sides)) >= observed - ROUNDING)
+        reached += int(np.count_nonzero(np.abs(_difference(sides)) >= observed - ROUNDING))
     return (1 + reached) / (1 + resamples)
 
 

@@ -227,9 +227,8 @@ class Protocols:
                 )
             found[task] = text
             content[task] = {"corpus": text.id, "part": spec["part"]}
-        kept = {
-            key: source[key] for key in ("name", "version", "suite", "beams", "length_penalty", "tokenize")
-        }
+        settings = ("name", "version", "suite", "beams", "length_penalty", "tokenize")
+        kept = {key: source[key] for key in settings}
         changed["texts"] = {task: text.id for task, text in found.items()}  # a protocol of their own for each
         return _suite(
             source, changed, {**kept, "longest": longest, "limit": limit, "tasks": content}, parallel=found
