@@ -84,11 +84,6 @@ def heads_left(run: History) -> float:
     return float(sum(run.stage(GATES).measured[-1]["open"].values()))
 
 
-def polarised(run: History) -> float:
-    """A gate is polarised if more than nine tenths of its draws are 0, or are 1; mean over kinds."""
-    return float(np.mean([*run.stage(GATES).measured[-1]["polarised"].values()]))
-
-
 def cross_lead(run: History) -> float:
     return _left(run, "cross") - _left(run, "encoder")
 
@@ -130,7 +125,6 @@ QUANTITIES = {
         Reading(settling, "change of the domains' weights after 30% of the steps over that before"),
         Reading(slowdown, "tokens per second of continued pre-training over those of pruning", "×"),
         Reading(heads_left, "heads whose gates are open in the end", "heads"),
-        Reading(polarised, "share of polarised gates in the end"),
         Reading(cross_lead, "share of heads left in decoder-encoder attention minus that in the encoder"),
         Reading(decoder_lead, "share of heads left in the decoder minus that in the encoder"),
     )

@@ -31,7 +31,7 @@ OVER = frozenset({"projection", "block", "layer"})
 
 QUANTITIES = frozenset(
     "sparsity_gap overlap mean_loss excess_spread rank_correlation followed settling slowdown "
-    "heads_left polarised cross_lead decoder_lead".split()
+    "heads_left cross_lead decoder_lead".split()
 )
 """What a check may ask of a training, as ``reprune.analysis.trained`` computes it."""
 

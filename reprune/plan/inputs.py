@@ -243,7 +243,8 @@ class Inputs:
             return {"folder": folder_identity(folder)}, f"folder:{folder.name}", None
         if kind == "hub":
             return self._hub_model(name, spec)
-        return {kind: {**spec, "facts": self.models.data[name]["facts"]}}, "made", None
+        label = "trained here" if kind == "trained" else "made"
+        return {kind: {**spec, "facts": self.models.data[name]["facts"]}}, label, None
 
     def _hub_model(self, name: str, spec: dict) -> tuple[dict, str, str | None]:
         folder = self.mirror / "models" / spec["id"].replace("/", "--") if self.mirror else None
