@@ -15,6 +15,7 @@ import pandas as pd
 
 KEYS = ["run_id", "suite", "protocol", "task", "metric", "variant"]
 COSTS = "efficiency"  # a suite of times and sizes of processes, which no two runs share
+SPEED = "tokens_per_second"  # what a suite of other things tells of its own time
 EQUAL, CLOSE, DIFFERENT, MISSING, NEW = "equal", "within tolerance", "different", "missing", "new"
 
 
@@ -66,7 +67,7 @@ def _same(both: pd.DataFrame) -> pd.Series:
 def _read(path: Path) -> pd.DataFrame:
     frame = pd.read_csv(path, dtype={key: "string" for key in KEYS})
     frame[KEYS] = frame[KEYS].fillna("")
-    return frame[frame.suite != COSTS]
+    return frame[(frame.suite != COSTS) & (frame.metric != SPEED)]
 
 
 def _line(row: tuple) -> str:

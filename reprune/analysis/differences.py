@@ -1,4 +1,4 @@
-"""Which differences of a table of accuracies are real: every row against dense and against its neighbours."""
+"""Which differences of accuracy or BLEU are real: every row of a table against dense and its neighbours."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from reprune.analysis.bleu import BLEU
 from reprune.analysis.measurements import Quantity
-from reprune.analysis.names import AVERAGE, counted, listed, task_title
+from reprune.analysis.names import AVERAGE, counted, listed, questions_of, task_title
 from reprune.analysis.paired import Comparison, compare_rows, corrected, decimals, how_tested
 from reprune.analysis.significance import LEVEL
 from reprune.analysis.statistics import RESAMPLES
@@ -29,7 +30,7 @@ class Differences:
 
     @property
     def decimals(self) -> int:
-        return decimals(self.found.values())
+        return decimals(list(self.found.values()))
 
     @property
     def compared(self) -> list[str]:
@@ -69,8 +70,8 @@ class Differences:
 
 
 def has_differences(spec: dict[str, Any]) -> bool:
-    """Whether a table is of right and wrong answers."""
-    return spec.get("metric") == "accuracy"
+    """Whether a table is of right and wrong answers, or of translations."""
+    return spec.get("metric") in ("accuracy", BLEU)
 
 
 def differences(unit: Unit, spec: dict[str, Any]) -> Differences:
@@ -110,13 +111,15 @@ def difference_notes(found: Differences) -> list[str]:
     families = [counted(averages, "average")] * bool(averages)
     families += [f"{counted(len(tested) - averages, 'comparison')} on tasks"] * (len(tested) > averages)
     seeds = any(c.interval.seeds > 1 for c in tested)
+    asked = questions_of(c.metric for c in tested)
+    points = "Points of BLEU" if tested[0].metric == BLEU else "Percentage points"
     return [
-        f"Percentage points on the same questions, with the paired 95 % interval: {RESAMPLES:,} resamples of "
-        f"the questions within each task{', and of the seeds' if seeds else ''}.",
+        f"{points} on the same {asked}, with the paired 95 % interval: {RESAMPLES:,} resamples of "
+        f"the {asked} within each task{', and of the seeds' if seeds else ''}.",
         how_tested(tested),
         f"p is corrected by Holm over the {', and apart over the '.join(families)}; intervals are not. "
         f"Higher or lower: p below {LEVEL} and an interval without zero. Not distinguishable is not equal: "
-        "a smaller difference would not show on so many questions.",
+        f"a smaller difference would not show on so many {asked}.",
         *_holes(found),
     ]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from reprune.analysis.bleu import summary_of
 from reprune.analysis.measurements import Quantity
 from reprune.analysis.names import metric_of, task_title
 from reprune.analysis.samples import Samples, Undecided, lined_up, samples
@@ -142,7 +143,7 @@ def compare(
     except Undecided as reason:
         return undecided(where, reason)
     seed = stream_seed("bootstrap", check, task, [[row.model, row.target] for row in rows])
-    found = bootstrap(values, question.statistic, seed)
+    found = bootstrap(values, question.statistic, seed, summary=summary_of(check["metric"]))
     return Part(
         where,
         verdict(found.low, found.high, question.threshold, question.bound),

@@ -11,14 +11,21 @@ import pandas as pd
 
 from reprune.analysis.formats import aligned, chance, fixed, interval_text, plain, rounded, signed
 from reprune.analysis.measurements import Quantity, item_metric
-from reprune.analysis.names import TASKS, metric_heading, perplexity_item, runs_in_words, task_title
+from reprune.analysis.names import (
+    TASKS,
+    metric_heading,
+    perplexity_item,
+    questions_of,
+    runs_in_words,
+    task_title,
+)
 from reprune.analysis.paired import NONE, Comparison, compare_rows, corrected, decimals, how_tested
 from reprune.analysis.samples import Undecided
 from reprune.analysis.significance import LEVEL
 from reprune.analysis.unit import Row, Run, Unit
 from reprune.plan.problems import nearest
 
-METRICS = ("perplexity", "accuracy")  # those with one number per item
+METRICS = ("perplexity", "accuracy", "bleu")  # those with values per item
 NOTHING = "–"
 WIDTH = 100
 SHORT = 16  # characters of a label over a column
@@ -138,7 +145,7 @@ def _pair_lines(unit: Unit, pair: tuple[Row, Row], tables: dict[Quantity, list[C
     for quantity, comparisons in tables.items():
         seeds = max((c.interval.seeds for c in comparisons if c.interval), default=1)
         title = f"{metric_heading(quantity.metric)}, {', '.join(_protocols(unit, pair, quantity))}"
-        table = _accuracies if quantity.metric == "accuracy" else _perplexities
+        table = _perplexities if quantity.metric == "perplexity" else _scores
         cells = table(comparisons)
         rows = aligned(cells, (0, len(cells[0]) - 1))
         lines += ["", f"{title}, {runs_in_words(seeds)}", *(f"  {row}" for row in rows)]
@@ -152,15 +159,15 @@ def _protocols(unit: Unit, pair: tuple[Row, Row], quantity: Quantity) -> list[st
     return list(records.protocol[(records.protocol_name == quantity.protocol).fillna(False)].unique())
 
 
-def _accuracies(comparisons: Sequence[Comparison]) -> list[list[str]]:
-    """A line per task: both accuracies, their difference in points, and whether chance explains it."""
+def _scores(comparisons: Sequence[Comparison]) -> list[list[str]]:
+    """A line per task: both accuracies or BLEU, their difference, and whether chance explains it."""
     head = ["task", "items", *_labels(comparisons[0])]
     head += ["points", "95 % interval", "alone right", "p", "Holm's p", ""]
     shown = decimals(comparisons)
-    return [head, *(_accuracy(c, shown) for c in comparisons)]
+    return [head, *(_score(c, shown) for c in comparisons)]
 
 
-def _accuracy(c: Comparison, shown: int) -> list[str]:
+def _score(c: Comparison, shown: int) -> list[str]:
     if c.word == NONE:
         return _without_answer(c, 10)
     return [
@@ -212,18 +219,24 @@ def _notes(every: Sequence[Comparison]) -> list[str]:
     compared = [c for c in every if c.interval]
     tested = [c for c in compared if c.p is not None]
     also = " and of seeds" if any(c.interval.seeds > 1 for c in compared) else ""
-    of_accuracies = [
-        f"points: left minus right on the same questions; interval: paired bootstrap within each task{also}.",
-        how_tested(tested),
-        f"Holm's p: corrected over the tasks of a table; higher or lower where it is below {LEVEL} and the "
-        "interval is without zero.",
-    ]
     of_perplexities = [
         "ratio: left over right, from the paired difference of log-perplexity; interval: bootstrap of the "
         f"same windows or rows{also}, not corrected for the number of tasks; higher or lower where it is "
         "without 1."
     ]
-    return of_perplexities * (len(tested) < len(compared)) + of_accuracies * bool(tested)
+    return of_perplexities * (len(tested) < len(compared)) + _score_notes(tested, also)
+
+
+def _score_notes(tested: Sequence[Comparison], also: str) -> list[str]:
+    if not tested:
+        return []
+    asked = questions_of(c.metric for c in tested)
+    return [
+        f"points: left minus right on the same {asked}; interval: paired bootstrap within each task{also}.",
+        how_tested(tested),
+        f"Holm's p: corrected over the tasks of a table; higher or lower where it is below {LEVEL} and the "
+        "interval is without zero.",
+    ]
 
 
 def _wrapped(notes: Sequence[str]) -> list[str]:

@@ -32,8 +32,11 @@ class Quantity:
 
 
 def item_metric(metric: str) -> str:
-    """The metric under which items lie: perplexity is the mean of windows' negative log-likelihoods."""
-    return "nll" if metric == "perplexity" else metric
+    """The metric under which items lie.
+
+    Perplexity is the mean of windows' negative log-likelihoods, BLEU that of sentences' counted n-grams.
+    """
+    return {"perplexity": "nll", "bleu": "bleu_statistics"}.get(metric, metric)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 AVERAGE = "average"  # the task of an unweighted mean over tasks, which has no items of its own
@@ -36,6 +37,7 @@ TASKS = {
     "longbench_2wikimqa": "2WikiMultihopQA",
     "longbench_multi_news": "MultiNews",
     "longbench_lcc": "LCC",
+    "test": "Test set",
     "size": "Size",
     "prefill": "Reading prompts",
     "generate": "Generation",
@@ -70,7 +72,11 @@ METRICS = {
     "perplexity": Metric("Perplexity", over="windows"),
     "relative_error": Metric("Relative error"),
     "accuracy": Metric("Accuracy", "%", 100.0, "points", 1, higher_is_better=True),
-    "bleu": Metric("BLEU", higher_is_better=True),
+    "bleu": Metric("BLEU", "", 1.0, "points", 1, higher_is_better=True, over="sentences"),
+    "chrf": Metric("chrF", "", 1.0, "points", 1, higher_is_better=True, over="sentences"),
+    "copy_bleu": Metric("BLEU of the source itself", "", 1.0, "points", 1, over="sentences"),
+    "shuffled_bleu": Metric("BLEU of other sentences", "", 1.0, "points", 1, over="sentences"),
+    "tokens_per_second": Metric("Speed of translation", "tokens/s", higher_is_better=True),
     "throughput": Metric("Throughput", "tokens/s", 1.0, "tokens/s", higher_is_better=True, over="repeats"),
     "speedup": Metric("Speed-up", "× dense", 1.0, "", 2, higher_is_better=True, over="repeats"),
     "latency": Metric("Latency", "ms", 1000.0, "ms", over="repeats"),
@@ -83,6 +89,18 @@ METRICS = {
     ),
     "macs": Metric("Multiply-accumulates", "G", 1e-9, "G", 2),
     "bytes": Metric("Size", "MB", 1e-6, "MB", 0),
+    "labelled_heads": Metric("Heads with a role", decimals=0),
+    "positional_heads": Metric("Positional heads", decimals=0),
+    "syntactic_heads": Metric("Syntactic heads", decimals=0),
+    "rare_heads": Metric("Rare-word heads", decimals=0),
+    "unknown_heads": Metric("Heads without a role", decimals=0),
+    "labelled_share": Metric("Share of heads with a role", "%", 100.0, "points", 1),
+    "functions": Metric("Roles per head", decimals=2),
+    "functions_per_head": Metric("Roles per head", decimals=2),
+    "confidence": Metric("Confidence", decimals=2),
+    "positional_share": Metric("Queries at one offset", "%", 100.0, "points", 1, over="sentences"),
+    "rare_share": Metric("Rarest token pointed at", "%", 100.0, "points", 1, over="sentences"),
+    "two_rarest_share": Metric("One of the two rarest pointed at", "%", 100.0, "points", 1, over="sentences"),
 }
 
 
@@ -167,7 +185,7 @@ def metric_heading(metric: str) -> str:
 def metric_noun(metric: str) -> str:
     """The title inside a sentence: ``perplexity``, ``BLEU``."""
     title = metric_title(metric)
-    return title if title.isupper() else title.lower()
+    return title if title[:2].isupper() else title[0].lower() + title[1:]
 
 
 def listed(words: list[str]) -> str:
@@ -178,6 +196,12 @@ def listed(words: list[str]) -> str:
 def counted(number: int, noun: str) -> str:
     """``1 window`` or ``12 windows``."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def questions_of(metrics: Iterable[str]) -> str:
+    """What the items of metrics of right answers and of translations are: ``questions and sentences``."""
+    asked = {"bleu": "sentences"}
+    return listed(list(dict.fromkeys(asked.get(metric, "questions") for metric in metrics)))
 
 
 def runs_in_words(seeds: int) -> str:

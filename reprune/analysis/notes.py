@@ -9,7 +9,7 @@ import pandas as pd
 from reprune.analysis.count_notes import count_notes
 from reprune.analysis.differences import has_differences
 from reprune.analysis.measurements import shown_fact
-from reprune.analysis.names import AVERAGE, counted, listed, task_title
+from reprune.analysis.names import AVERAGE, counted, listed, metric_title, task_title
 from reprune.analysis.provenance import (
     averaged,
     fit,
@@ -37,6 +37,10 @@ UNLIKE = {
         "the paper prints, not even for the paper's own model; nor is an average with it.",
         "other split": "{tasks}: scored on another split than the paper's.",
     },
+    "bleu": {
+        "stand-in": "{tasks}: other sentences stand in for the paper's, so this BLEU is not the quantity the "
+        "paper prints, not even for the paper's own model.",
+    },
 }
 
 
@@ -50,6 +54,7 @@ def reading_notes(unit: Unit, spec: dict[str, Any], table: Table) -> list[str]:
         *clock_notes(spec),
         *_other_model_notes(unit, spec, table),
         *_scoring_notes(unit, spec),
+        *_signature_notes(unit, spec),
         *_stand_in_notes(unit, spec),
     ]
 
@@ -158,6 +163,16 @@ def _scoring_notes(unit: Unit, spec: dict[str, Any]) -> list[str]:
             else []
         ),
     ]
+
+
+def _signature_notes(unit: Unit, spec: dict[str, Any]) -> list[str]:
+    """By which of its many ways sacrebleu scored translations."""
+    if spec.get("suite") != "translation":
+        return []
+    records = unit.records
+    scored = records[(records.protocol_name == spec["protocol"]) & (records.metric == spec["metric"])]
+    signatures = scored.variant.dropna().unique()
+    return [f"{metric_title(spec['metric'])} by sacrebleu: {signature}." for signature in signatures]
 
 
 def _way(unit: Unit, spec: dict[str, Any], task: str) -> str | None:

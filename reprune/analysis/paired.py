@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from reprune.analysis.bleu import BLEU, bleu_of_means
 from reprune.analysis.measurements import Quantity
 from reprune.analysis.names import AVERAGE
 from reprune.analysis.samples import Undecided, lined_up, samples
-from reprune.analysis.significance import LEVEL, holm, mcnemar, swap_test
-from reprune.analysis.statistics import RESAMPLES, Interval, bootstrap
+from reprune.analysis.significance import LEVEL, holm, mcnemar, swap_test, swap_test_of
+from reprune.analysis.statistics import RESAMPLES, Interval, bootstrap, summarised
 from reprune.analysis.unit import Row, Unit
 from reprune.plan.identity import stream_seed
 
@@ -23,8 +24,9 @@ class Comparison:
     """``left`` minus ``right`` on the items of ``task`` that both have; ``reason`` if there is no answer.
 
     ``means`` are the two rows' own, in the metric's shown unit, of log-perplexity for perplexity;
-    ``interval`` is that of the difference. Right and wrong answers have a p-value, and ``adjusted`` by
-    :func:`corrected`; ``alone`` counts the items that only the left, and only the right row answers right.
+    ``interval`` is that of the difference. Right and wrong answers have a p-value, as BLEU has, and
+    ``adjusted`` by :func:`corrected`; ``alone`` counts the items that only the left, and only the right row
+    answers right.
     """
 
     left: Row
@@ -36,6 +38,7 @@ class Comparison:
     alone: tuple[int, int] | None = None
     p: float | None = None
     adjusted: float | None = None
+    metric: str = "accuracy"
 
     @property
     def word(self) -> str:
@@ -51,7 +54,7 @@ class Comparison:
 def compare_rows(unit: Unit, quantity: Quantity, left: Row, right: Row) -> Comparison:
     """How two rows differ in a quantity of one task or of the average, whichever of them is named first."""
     first, second = sorted((left, right), key=_runs)
-    blank = Comparison(left, right, str(quantity.task))
+    blank = Comparison(left, right, str(quantity.task), metric=quantity.metric)
     try:
         columns = [samples(unit, row, quantity) for row in (first, second)]
         lost = [column.row.name for column in columns if column.diverged]
@@ -73,6 +76,8 @@ def _runs(row: Row) -> list[str]:
 
 def _answer(strata: Sequence[np.ndarray], quantity: Quantity, seed: int) -> dict:
     """The comparison of the first row with the second, from their values (rows, seeds, items, parts)."""
+    if quantity.metric == BLEU:
+        return _answer_of_sums(strata, seed)
     differences = [values[:1] - values[1:] for values in strata]
     first, second = (float(np.mean([values[i].mean() for values in strata])) for i in (0, 1))
     answer = {"means": (first, second), "interval": bootstrap(differences, lambda m: m[:, 0, 0], seed)}
@@ -85,6 +90,13 @@ def _answer(strata: Sequence[np.ndarray], quantity: Quantity, seed: int) -> dict
     return {**answer, "alone": alone, "p": mcnemar(*alone)}
 
 
+def _answer_of_sums(strata: Sequence[np.ndarray], seed: int) -> dict:
+    """As :func:`_answer` for BLEU, which is no mean of sentences' values."""
+    first, second = summarised(strata, bleu_of_means)[:, 0].tolist()
+    found = bootstrap(strata, lambda m: m[:, 0, 0] - m[:, 1, 0], seed, summary=bleu_of_means)
+    return {"means": (first, second), "interval": found, "p": swap_test_of(strata, bleu_of_means, seed)}
+
+
 def _reversed(found: Comparison) -> Comparison:
     interval = found.interval
     return replace(
@@ -95,8 +107,10 @@ def _reversed(found: Comparison) -> Comparison:
     )
 
 
-def decimals(comparisons: Iterable[Comparison]) -> int:
-    """As many decimals of percentage points as a single question needs to be seen."""
+def decimals(comparisons: Collection[Comparison]) -> int:
+    """As many decimals of percentage points as a single question needs to be seen; of BLEU those in print."""
+    if any(c.metric == BLEU for c in comparisons):
+        return 2
     items = max((c.interval.items for c in comparisons if c.interval), default=0)
     return 1 if items <= 1000 else 2
 
@@ -114,8 +128,12 @@ def how_tested(comparisons: Sequence[Comparison]) -> str:
     """What the p-values of comparisons are, in a sentence."""
     seeds = any(c.interval and c.interval.seeds > 1 for c in comparisons)
     averages = any(c.task == AVERAGE for c in comparisons)
-    swapped = ["on the average"] * averages + ["with several seeds"] * seeds
+    answers = [c for c in comparisons if c.metric != BLEU]
+    swapped = ["on the average"] * averages
+    swapped += ["with several seeds"] * any(c.interval and c.interval.seeds > 1 for c in answers)
     told = []
+    if len(answers) < len(comparisons):
+        told.append(f"p of BLEU: the translations of each sentence swapped at random, {RESAMPLES:,} times")
     if any(c.alone for c in comparisons):
         told.append("p on a task: McNemar's exact test on the questions that one row alone answers right")
     if swapped:

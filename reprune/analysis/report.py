@@ -16,6 +16,7 @@ from reprune.analysis.claims import check_claims
 from reprune.analysis.differences import differences, has_differences
 from reprune.analysis.differences_markup import to_html as differences_html
 from reprune.analysis.evidence import FAILS, HOLDS, UNDECIDED
+from reprune.analysis.examples import examples_html
 from reprune.analysis.forest import interval_svg, reach
 from reprune.analysis.formats import duration
 from reprune.analysis.markup import to_html
@@ -79,6 +80,7 @@ def _section(unit: Unit, beside: Path) -> dict[str, Any]:
         "counts": _count(claims),
         "tables": [_table(unit, spec) for spec in unit.declared("tables")],
         "plots": [_plot(unit, spec) for spec in unit.declared("plots")],
+        "examples": Markup(examples_html(unit)),
         "rows": [
             _run(unit, name, row, run)
             for name in unit.info["experiments"]

@@ -13,6 +13,8 @@ TAILS = (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE))  # percent, the ends of a
 CHUNK = 4_000_000  # drawn item numbers held at once: bounds memory at any number of items
 
 Statistic = Callable[[np.ndarray], np.ndarray]
+Summary = Callable[[np.ndarray, int], np.ndarray]
+"""From means over so many items, (…, parts), to what is asked about, (…, values)."""
 
 
 @dataclass(frozen=True)
@@ -48,28 +50,37 @@ def stderr_of_mean(values: np.ndarray) -> float:
     return float(np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
+def as_they_are(means: np.ndarray, items: int) -> np.ndarray:
+    """The :data:`Summary` of a metric that is the mean of its items."""
+    return means
+
+
 def bootstrap(
-    strata: Sequence[np.ndarray], statistic: Statistic, seed: int, resamples: int = RESAMPLES
+    strata: Sequence[np.ndarray],
+    statistic: Statistic,
+    seed: int,
+    resamples: int = RESAMPLES,
+    summary: Summary = as_they_are,
 ) -> Interval:
     """The percentile interval of a statistic of means, resampling items and, with several, seeds.
 
     Each of ``strata`` is (quantities, seeds, items, parts), with items of its own number; items are drawn
     within each stratum, and a mean is the unweighted mean over strata of the means over items. A resample
     draws the same items, and the same seeds, for every quantity, which is what pairs them; items and seeds
-    are crossed, for every seed is measured on the same items. ``statistic`` takes means (resamples,
-    quantities, parts) to (resamples,). Efron and Tibshirani, An Introduction to the Bootstrap (1993),
-    chapter 13.
+    are crossed, for every seed is measured on the same items. ``summary`` makes of the means over items, for
+    every stratum and seed, what is averaged over them. ``statistic`` takes (resamples, quantities, values) to
+    (resamples,). Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
     """
     rng = np.random.default_rng(seed)
     kinds = [_kinds(values) for values in strata]
     chunk = max(1, min(resamples, CHUNK // sum(len(counts) for _, counts in kinds)))
     drawn = [
-        statistic(_resampled_means(kinds, min(chunk, resamples - start), rng))
+        statistic(_resampled_means(kinds, min(chunk, resamples - start), rng, summary))
         for start in range(0, resamples, chunk)
     ]
     low, high = np.percentile(np.concatenate(drawn), TAILS)
     items = sum(values.shape[2] for values in strata)
-    return Interval(point(strata, statistic), float(low), float(high), items, strata[0].shape[1])
+    return Interval(point(strata, statistic, summary), float(low), float(high), items, strata[0].shape[1])
 
 
 def bootstrap_apart(
@@ -89,10 +100,14 @@ def bootstrap_apart(
     return Interval(float(estimate), float(low), float(high), min(map(len, columns)), 1)
 
 
-def point(strata: Sequence[np.ndarray], statistic: Statistic) -> float:
+def point(strata: Sequence[np.ndarray], statistic: Statistic, summary: Summary = as_they_are) -> float:
     """The statistic of the means of ``strata``, each (quantities, seeds, items, parts), as they are."""
-    means = np.mean([values.mean(axis=(1, 2)) for values in strata], axis=0)
-    return float(statistic(means[None])[0])
+    return float(statistic(summarised(strata, summary)[None])[0])
+
+
+def summarised(strata: Sequence[np.ndarray], summary: Summary) -> np.ndarray:
+    """(quantities, values): the mean over strata and seeds of what ``summary`` makes of the items' means."""
+    return np.mean([summary(values.mean(axis=2), values.shape[2]).mean(axis=1) for values in strata], axis=0)
 
 
 def _kinds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -108,11 +123,17 @@ def _kinds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _resampled_means(
-    strata: Sequence[tuple[np.ndarray, np.ndarray]], resamples: int, rng: np.random.Generator
+    strata: Sequence[tuple[np.ndarray, np.ndarray]],
+    resamples: int,
+    rng: np.random.Generator,
+    summary: Summary,
 ) -> np.ndarray:
-    """(resamples, quantities, parts) means over drawn items of each stratum, strata, and drawn seeds."""
+    """(resamples, quantities, values): summaries of drawn items, means over strata and drawn seeds."""
     over_items = sum(
-        np.einsum("ri,qsip->rqsp", _draws(resamples, counts, rng), values, optimize=True) / counts.sum()
+        summary(
+            np.einsum("ri,qsip->rqsp", _draws(resamples, counts, rng), values, optimize=True) / counts.sum(),
+            int(counts.sum()),
+        )
         for values, counts in strata
     ) / len(strata)
     seeds = over_items.shape[2]

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TextIO
 from reprune.analysis.claims import check_claims
 from reprune.analysis.differences import difference_notes, differences, has_differences
 from reprune.analysis.differences_markup import text_lines
+from reprune.analysis.examples import example_lines
 from reprune.analysis.markup import OTHER, cell_text, groups
 from reprune.analysis.table import Line, Table, build_table
 from reprune.analysis.unit import Unit
@@ -27,6 +28,7 @@ def print_tables(units: list[Unit], stream: TextIO) -> None:
             if has_differences(spec):
                 lines += difference_lines(unit, spec)
             stream.write("\n" + "\n".join(lines) + "\n")
+        stream.write("".join(f"{line}\n" for line in example_lines(unit, WIDTH)))
         stream.write("\n")
         for claim in check_claims(unit):
             stream.write(_verdict_line(claim["verdict"], claim["statement"], colour))

@@ -13,6 +13,7 @@ FETCH_MODULES = {
     "corpus": ("reprune.data.corpora",),
     "task": ("reprune.data.tasks",),
     "instructions": ("reprune.data.instructions",),
+    "parser": ("reprune.data.parsers",),
     "model": ("reprune.models.sources", "reprune.models.folder"),
     "parallel": ("reprune.data.parallel",),
 }
@@ -22,7 +23,9 @@ SUITE_MODULES = {
     "block_error": (LOADING, "reprune.evaluation.block_error", "reprune.evaluation.text"),
     "downstream": (LOADING, "reprune.evaluation.downstream", "reprune.evaluation.engine"),
     "efficiency": (LOADING, "reprune.evaluation.efficiency"),
+    "translation": (LOADING, "reprune.evaluation.translation", "reprune.data.parallel"),
     "response": (LOADING, "reprune.evaluation.response", "reprune.data.instructions"),
+    "head_roles": (LOADING, "reprune.evaluation.head_roles", "reprune.data.parallel"),
 }
 
 

@@ -233,7 +233,7 @@ class Grid:
         for i, entry in enumerate(experiment["suites"]):
             spec = {"protocol": entry} if isinstance(entry, str) else entry
             suite = self.protocols.resolve(
-                spec["protocol"], spec.get("tasks"), model.context, paper.where(*at, "suites", i)
+                spec["protocol"], spec.get("tasks"), model, paper.where(*at, "suites", i)
             )
             if suite:
                 suites[suite.protocol] = suite

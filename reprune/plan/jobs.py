@@ -51,6 +51,9 @@ class Jobs:
     def parallel(self, data_id: str) -> str:
         return _fetch("parallel", self.plan.parallel[data_id])
 
+    def parser(self, parser_id: str) -> str:
+        return _fetch("parser", self.plan.parsers[parser_id])
+
     def task(self, task_id: str) -> str:
         data = self.plan.tasks[task_id]
         return canonical(
@@ -199,6 +202,7 @@ class Jobs:
                     for suite in suites
                     for data in suite.data.values()
                 },
+                "parsers": {p.id: str(paths.PARSERS / p.id) for s in suites for p in s.parsers.values()},
                 "settings": dataclasses.asdict(run.settings),
                 "columns": columns(run),
                 "dtype": self.plan.evaluate["dtype"],
@@ -212,12 +216,17 @@ class Jobs:
         )
 
     def _texts(self, suites: list[Suite]) -> dict[str, dict[str, str]]:
-        """The file and the source of the documents and instructions that suites read."""
+        """The file and the source of the documents, instructions and parallel texts that suites read."""
         documents = {c: self.plan.corpora[c] for s in suites for c in s.corpora.values()}
         instructions = {i.id: i for s in suites for i in s.instructions.values()}
+        parallel = {p.id: p for s in suites for p in s.parallel.values()}
         return {
             text: {"file": str(folder / f"{text}.parquet"), "source": found[text].label}
-            for folder, found in ((paths.CORPORA, documents), (paths.INSTRUCTIONS, instructions))
+            for folder, found in (
+                (paths.CORPORA, documents),
+                (paths.INSTRUCTIONS, instructions),
+                (paths.PARALLEL, parallel),
+            )
             for text in found
         }
 
@@ -312,13 +321,12 @@ class Jobs:
         used |= {data.id for r in runs for _, data in r.recoveries}
         used |= {i.id for s in suites for i in s.instructions.values()}
         used |= {r.model.parallel.id for r in runs if r.model.parallel}
+        used |= {p.id for s in suites for p in (*s.parallel.values(), *s.parsers.values())}
+        plan = self.plan
         return [
             {"name": c.name, "role": c.role, "source": c.label, "fit": c.fit, "note": c.note}
-            for c in (
-                *self.plan.corpora.values(),
-                *self.plan.instructions.values(),
-                *self.plan.parallel.values(),
-            )
+            for texts in (plan.corpora, plan.instructions, plan.parallel, plan.parsers)
+            for c in texts.values()
             if c.id in used
         ] + _task_sources(suites)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reprune.plan.identity import digest
-from reprune.plan.inputs import Inputs, Instructions
+from reprune.plan.inputs import Corpus, Inputs, Instructions, Model, Parallel
 from reprune.plan.problems import Problems, nearest
 from reprune.plan.recovery import held_out
 from reprune.plan.source import Source
@@ -15,6 +15,10 @@ from reprune.plan.tasks import TaskData, Tasks
 DOWNSTREAM = "downstream"
 EFFICIENCY = "efficiency"
 RESPONSE = "response"
+TRANSLATION = "translation"
+HEAD_ROLES = "head_roles"
+FOR_TRANSLATORS = (TRANSLATION, HEAD_ROLES)
+"""Suites that measure translation models; all others measure language models."""
 TEXT_SIZES = ("window", "windows")
 SIZES = {  # what a scale may change of a suite's protocols
     "perplexity": TEXT_SIZES,
@@ -22,8 +26,12 @@ SIZES = {  # what a scale may change of a suite's protocols
     DOWNSTREAM: ("limit", "skip"),
     EFFICIENCY: ("repeats", "divide"),
     RESPONSE: ("length", "limit"),
+    TRANSLATION: ("limit",),
+    HEAD_ROLES: ("limit",),
 }
 ITEM_TOKENS = 90  # a question with its choices, or an example in a prompt: for estimates only
+SENTENCE_TOKENS = 24  # of a sentence with its translation on each side: for estimates only
+USUAL_PAIRS = 2000  # of a test set whose size the plan does not know
 STEP_TOKENS = 32  # tokens that are read in the time of a step of generation, which reads all weights for few
 
 
@@ -32,7 +40,8 @@ class Suite:
     """One protocol on one model: its resolved content and the inputs it reads, by task name.
 
     ``corpora`` are the ids of texts, ``data`` the task data of a downstream suite, ``instructions`` those of
-    which a response suite scores the answers.
+    which a response suite scores the answers, ``parallel`` the text of which a translation suite translates
+    a part, or a suite of head roles reads the sources with one of the ``parsers``.
     """
 
     protocol: str
@@ -42,6 +51,8 @@ class Suite:
     corpora: dict[str, str] = field(default_factory=dict)
     data: dict[str, TaskData] = field(default_factory=dict)
     instructions: dict[str, Instructions] = field(default_factory=dict)
+    parallel: dict[str, Parallel] = field(default_factory=dict)
+    parsers: dict[str, Corpus] = field(default_factory=dict)
 
     @property
     def tokens(self) -> int:
@@ -50,12 +61,21 @@ class Suite:
             return 2 * self.content["repeats"] * sum(map(_timed_tokens, self.content["tasks"].values()))
         if self.suite == RESPONSE:
             return sum(spec["rows"] for spec in self.content["tasks"].values()) * self.content["length"]
+        if self.suite in FOR_TRANSLATORS:
+            sentences = sum(self._pairs(task) for task in self.content["tasks"])
+            return sentences * SENTENCE_TOKENS * (1 + self.content.get("beams", 0))
         if self.suite != DOWNSTREAM:
             return (self.content["windows"] or 256) * self.content["window"] * len(self.content["tasks"])
         return sum(
             _items(self.data[task], self.content["limit"]) * ITEM_TOKENS * (1 + spec["shots"])
             for task, spec in self.content["tasks"].items()
         )
+
+    def _pairs(self, task: str) -> int:
+        spec, pairs = self.content["tasks"][task], self.parallel[task].pairs or {}
+        parts = spec["parts"] if "parts" in spec else [spec["part"]]
+        known = sum(pairs.get(part, USUAL_PAIRS) for part in parts)
+        return min(known, self.content["limit"] or known)
 
     @property
     def longest(self) -> int:
@@ -84,8 +104,8 @@ class Protocols:
     tasks: Tasks
     problems: Problems
 
-    def resolve(self, name: str, tasks: list[str] | None, context: int, where: str) -> Suite | None:
-        """The suite for protocol ``name``, restricted to ``tasks``, on a model of ``context`` tokens."""
+    def resolve(self, name: str, tasks: list[str] | None, model: Model, where: str) -> Suite | None:
+        """The suite for protocol ``name``, restricted to ``tasks``, on a model."""
         if name not in self.sources:
             self.problems.add(where, f"unknown protocol '{name}'; {nearest(name, self.sources)}")
             return None
@@ -96,6 +116,12 @@ class Protocols:
             self.problems.add(where, f"protocol '{name}' has no task '{task}'; {nearest(task, known)}")
         if unknown:
             return None
+        translates = source["suite"] in FOR_TRANSLATORS
+        if translates != (model.parallel is not None):
+            kind = "translation" if translates else "language"
+            self.problems.add(where, f"protocol '{name}' measures {kind} models, '{model.name}' is none")
+            return None
+        context = model.context
         changed = {k: v for k, v in self.sizes.get(name, {}).items() if v != source.get(k)}
         if source["suite"] == DOWNSTREAM:
             return self._downstream(source, changed, tasks or list(known))
@@ -103,6 +129,10 @@ class Protocols:
             return self._efficiency(source, changed, tasks or list(known), context)
         if source["suite"] == RESPONSE:
             return self._response(source, changed, tasks or list(known), context)
+        if source["suite"] == TRANSLATION:
+            return self._translation(source, changed, tasks or list(known), model)
+        if source["suite"] == HEAD_ROLES:
+            return self._head_roles(source, changed, tasks or list(known), model)
         return self._text(source, changed, tasks or list(known), context)
 
     def _text(self, source: dict, changed: dict, tasks: list[str], context: int) -> Suite:
@@ -178,6 +208,48 @@ class Protocols:
             source, changed, {**kept, "length": sizes["length"], "tasks": content}, instructions=found
         )
 
+    def _translation(self, source: dict, changed: dict, tasks: list[str], model: Model) -> Suite:
+        """What is translated is a part of the model's own text, or of another of its languages."""
+        limit, longest = changed.get("limit", source["limit"]), source["longest"]
+        if longest > model.context:
+            changed["longest"] = longest = model.context
+        found, content = {}, {}
+        for task in tasks:
+            spec, where = source["tasks"][task], self._where(source, "tasks", task)
+            text = self.inputs.parallel(spec["parallel"], where) if "parallel" in spec else model.parallel
+            if text is None:
+                continue
+            if text.languages != model.parallel.languages:
+                self.problems.add(
+                    where,
+                    f"'{text.name}' is {' to '.join(text.languages)}, model '{model.name}' translates "
+                    + " to ".join(model.parallel.languages),
+                )
+            found[task] = text
+            content[task] = {"corpus": text.id, "part": spec["part"]}
+        settings = ("name", "version", "suite", "beams", "length_penalty", "tokenize")
+        kept = {key: source[key] for key in settings}
+        changed["texts"] = {task: text.id for task, text in found.items()}  # a protocol of their own for each
+        return _suite(
+            source, changed, {**kept, "longest": longest, "limit": limit, "tasks": content}, parallel=found
+        )
+
+    def _head_roles(self, source: dict, changed: dict, tasks: list[str], model: Model) -> Suite:
+        """What is read are sources of the model's own text, by a parser of their language."""
+        parsers, content = {}, {}
+        for task in tasks:
+            spec = source["tasks"][task]
+            language, where = model.parallel.languages[0], self._where(source, "tasks", task)
+            parser = self.inputs.parser(spec["parser"], language, where)
+            if parser is not None:
+                parsers[task] = parser
+                content[task] = {"corpus": model.parallel.id, "parts": spec["parts"], "parser": parser.id}
+        kept = {key: source[key] for key in source if key not in ("title", "source", "limit", "tasks")}
+        content = {**kept, "limit": changed.get("limit", source["limit"]), "tasks": content}
+        changed["texts"] = model.parallel.id  # a protocol of their own for each
+        parallel = dict.fromkeys(tasks, model.parallel)
+        return _suite(source, changed, content, parallel=parallel, parsers=parsers)
+
     def _where(self, source: dict, *keys: str) -> str:
         return self.sources[source["name"]].where(*keys)
 
@@ -212,4 +284,6 @@ def joined(first: Suite, second: Suite) -> Suite:
         {**first.corpora, **second.corpora},
         {**first.data, **second.data},
         {**first.instructions, **second.instructions},
+        {**first.parallel, **second.parallel},
+        {**first.parsers, **second.parsers},
     )

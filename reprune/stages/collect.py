@@ -31,10 +31,18 @@ def run(job: Job) -> None:
         frame.to_csv(temporary, index=False)
     write_frame(job.output["per_item"], _frame(items, ITEM_COLUMNS))
     write_frame(job.output["layers"], _frame(layers, LAYER_COLUMNS))
-    write_json(
-        job.output["notes"], {run_id: fact["notes"] for run_id, fact in facts.items() if fact["notes"]}
-    )
+    write_json(job.output["notes"], _notes(facts, evaluations))
     write_json(job.output["unit"], job.params["info"])
+
+
+def _notes(facts: dict[str, dict], evaluations: dict[str, dict]) -> dict[str, dict[str, Any]]:
+    """What a method noted of each run, the examples of what the model wrote, and what else suites told."""
+    notes = {run_id: dict(fact["notes"]) for run_id, fact in facts.items()}
+    for run_id, evaluation in evaluations.items():
+        for key, name in (("examples", "examples"), ("told", "measured")):
+            if evaluation[key]:
+                notes.setdefault(run_id, {})[name] = evaluation[key]
+    return {run_id: told for run_id, told in notes.items() if told}
 
 
 def read_run(path: str) -> str:

@@ -12,10 +12,12 @@ import torch
 from reprune.evaluation.downstream import SUITE as DOWNSTREAM
 from reprune.evaluation.downstream import average, declared
 from reprune.evaluation.efficiency import SUITE as EFFICIENCY
+from reprune.evaluation.head_roles import SUITE as HEAD_ROLES
 from reprune.evaluation.response import SUITE as RESPONSE
+from reprune.evaluation.translation import SUITE as TRANSLATION
 from reprune.plan.identity import canonical
 from reprune.plan.paths import SPEED
-from reprune.records.files import read_json, write_json
+from reprune.records.files import read_json, write_json, write_text
 from reprune.records.progress import Progress
 from reprune.records.provenance import provenance
 from reprune.records.schema import ITEM_COLUMNS, record
@@ -26,7 +28,13 @@ from reprune.stages.job import Job
 RESULT = "result.json"
 NOT_TOLD = ("variant", "unit", "higher_is_better", "evaluate_s")  # of what lm-eval reports beside
 AGAINST_DENSE = ("block_error", EFFICIENCY)
-PROGRESS = {DOWNSTREAM: "tokens", EFFICIENCY: "repeats", RESPONSE: "rows"}  # a task's unit; else windows
+PROGRESS = {  # a task's unit; else windows
+    DOWNSTREAM: "tokens",
+    EFFICIENCY: "repeats",
+    RESPONSE: "rows",
+    HEAD_ROLES: "sentences",
+    TRANSLATION: "sentences",
+}
 MIN_TIMED_S = 5.0  # shorter work tells the speed of its overhead
 FACTS = ("ratio_achieved", "ratio_basis", "ratio_nonembedding", "params", "nonzeros", "bytes") + (
     "compress_s",
@@ -36,12 +44,17 @@ FACTS = ("ratio_achieved", "ratio_basis", "ratio_nonembedding", "params", "nonze
 
 
 def run(job: Job) -> None:
-    """Measure what the store does not have yet, then write the run's records and per-item values."""
+    """Measure what the store does not have yet, then write the run's records, items and what else is told.
+
+    The lines of text that were scored, of a suite that has some, lie in a folder beside them.
+    """
     torch.set_num_threads(job.threads)
     evaluation = Evaluation(job)
-    rows, items = [], []
+    rows, items, examples, told = [], [], [], {}
     for suite in job.params["suites"]:
         results = {task: evaluation.result(suite, task) for task in suite["content"]["tasks"]}
+        beside = {task: result["told"] for task, result in results.items() if "told" in result}
+        told |= {suite["protocol"]: beside} if beside else {}
         rows += [row for task, result in results.items() for row in evaluation.rows(suite, task, result)]
         if suite["content"]["suite"] == DOWNSTREAM:
             rows += evaluation.absent(suite) + evaluation.average(suite, results)
@@ -51,7 +64,18 @@ def run(job: Job) -> None:
             for task, result in results.items()
             for item in result["items"]
         ]
-    write_json(job.output["evaluation"], {"records": rows, "items": items})
+        for task, result in results.items():
+            examples += [{**here, "task": task, **example} for example in result.get("examples", [])]
+            write_lines(job.output["evaluation"], suite, task, result.get("lines", {}))
+    found = {"records": rows, "items": items, "examples": examples, "told": told}
+    write_json(job.output["evaluation"], found)
+
+
+def write_lines(evaluation: Path, suite: dict[str, Any], task: str, lines: dict[str, list[str]]) -> None:
+    """A text file of each kind of lines; ``sacrebleu REFERENCE -i HYPOTHESIS`` tells the recorded BLEU."""
+    for name, texts in lines.items():
+        file = evaluation.with_suffix("") / f"{suite['content']['name']}-{task}.{name}.txt"
+        write_text(file, "".join(f"{text}\n" for text in texts))
 
 
 class Evaluation:
@@ -75,6 +99,7 @@ class Evaluation:
             "lm_eval": importlib.metadata.version("lm-eval") if content["suite"] == DOWNSTREAM else None,
             "code": self.job.params["suite_code"][content["suite"]],
             **({"threads": self.job.threads} if content["suite"] == EFFICIENCY else {}),
+            **_library(content),
         }
         folder = self.store.get(key)
         if folder is None:
@@ -105,7 +130,7 @@ class Evaluation:
         write_json(SPEED, {"flops": flops})
 
     def rows(self, suite: dict[str, Any], task: str, result: dict[str, Any]) -> list[dict[str, Any]]:
-        """The records of a measured task: its declared metric, then what else lm-eval reports."""
+        """The records of a measured task: its declared metric, then what else was measured beside it."""
         told = {key: result.get(key) for key in ("metric", "variant", "unit", "value", "stderr", "n")}
         told |= {"higher_is_better": result["higher_is_better"], "evaluate_s": result["evaluate_s"]}
         told |= {"data_source": self._source(suite, task), "data_hash": result["data_hash"]}
@@ -117,6 +142,7 @@ class Evaluation:
             {"metric": name, "value": value, "stderr": stderr} | dict.fromkeys(NOT_TOLD)
             for name, (value, stderr) in result.get("others", {}).items()
         ]
+        others += [{**other, "evaluate_s": None} for other in result.get("beside", [])]
         return [self._record(suite, task, **{**told, **status, **other}) for other in ({}, *others)]
 
     def absent(self, suite: dict[str, Any]) -> list[dict[str, Any]]:
@@ -172,7 +198,7 @@ class Evaluation:
             **told,
             dtype=self.bench.dtype,
             threads=self.job.threads,
-            batch_size=suite["content"]["tasks"].get(task, {}).get("batch", spec["batch_size"]),
+            batch_size=_batch_size(suite["content"], task, spec["batch_size"]),
             model_hash=facts["hash"],
             settings=canonical(spec["settings"]),
             code=spec["checkpoint_code"] + "+" + spec["code"],
@@ -189,7 +215,19 @@ def _content_of(content: dict[str, Any], task: str) -> dict[str, Any]:
     return {**kept, "data": spec["data"], "shots": spec["shots"]}
 
 
+def _library(content: dict[str, Any]) -> dict[str, str]:
+    """The version of the library that scores translations, or parses their sources."""
+    name = {TRANSLATION: "sacrebleu", HEAD_ROLES: "spacy"}.get(content["suite"])
+    return {name: importlib.metadata.version(name)} if name else {}
+
+
+def _batch_size(content: dict[str, Any], task: str, usual: int) -> int | None:
+    """Of a timed task its own; of translation none, whose batches are of tokens."""
+    return None if content["suite"] == TRANSLATION else content["tasks"].get(task, {}).get("batch", usual)
+
+
 def _cut(result: dict[str, Any]) -> str | None:
     """What a reader should know of a measured value."""
     cut = result.get("truncated")
-    return f"{cut} prompts were longer than the model's window and lost their beginnings" if cut else None
+    told = f"{cut} prompts were longer than the model's window and lost their beginnings" if cut else None
+    return result.get("note") or told

@@ -14,6 +14,7 @@ from mixture_unit import mixture_unit
 from structural_unit import structural_unit
 
 from reprune.analysis.unit import Unit, load_unit
+from reprune.evaluation.bleu import bleu_stderr, corpus_bleu
 
 COLUMNS = (
     "run_id papers model method settings target_kind target_requested ratio_achieved ratio_basis "
@@ -27,6 +28,7 @@ ITEM_COLUMNS = (
 ).split()
 LAYER_COLUMNS = ["run_id", "block", "layer", "size", "nonzeros"]
 PPL, ERR, SPEED = "perplexity-besa@1+ab12cd", "block-error@1+ab12cd", "efficiency-grasp@1+ab12cd"
+BLEU, SIGNATURE = "translation-voita@1+ab12cd", "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"
 CALIBRATION = "c4-train-32x128-s0-0123456789ab"
 PROJECTIONS = {
     "self_attn.q_proj": 576 * 576,
@@ -104,10 +106,13 @@ class Results:
         notes=None,
         told=None,
         speedups=None,
+        counted=None,
     ):
         """One row: ``losses`` by task, ``errors`` (windows, blocks), ``zeros`` of each block by layer.
 
         ``notes`` are of the run, ``told`` a list of (block, layer, facts), ``speedups`` by task over dense.
+
+        ``counted`` by task are statistics of translated sentences, (sentences, 10).
 
         ``answers`` by task are 0 or 1 to each question of ``asked``, ``absent`` maps a task to why it was
         skipped; the average over all these tasks is recorded as well.
@@ -160,6 +165,8 @@ class Results:
             self._answers({**base, "protocol": protocol}, answers or {}, absent or {}, asked)
         if notes:
             self.notes[run_id] = notes
+        for task, statistics in (counted or {}).items():
+            self._translation(base, task, statistics)
         for task, values in (speedups or {}).items():
             self._speed(base, task, np.asarray(values, dtype=float))
         self.layers += [{"run_id": run_id, "block": b, "layer": name, **of} for b, name, of in told or []]
@@ -230,6 +237,18 @@ class Results:
             }
             for i in range(values.shape[0])
             for b in range(values.shape[1])
+        ]
+
+    def _translation(self, base, task, statistics):
+        told = {"suite": "translation", "protocol": BLEU, "task": task, "n": len(statistics)}
+        told |= {"metric": "bleu", "unit": "points", "variant": SIGNATURE, "higher_is_better": True}
+        value = float(corpus_bleu(statistics.sum(axis=0)))
+        self.records.append({**base, **told, "value": value, "stderr": bleu_stderr(statistics)})
+        own = {"run_id": base["run_id"], "protocol": BLEU, "task": task, "metric": "bleu_statistics"}
+        self.items += [
+            {**own, "item": i, "part": part, "value": float(v), "doc_hash": f"{task}{i}"}
+            for i, of_sentence in enumerate(statistics)
+            for part, v in enumerate(of_sentence)
         ]
 
     def _speed(self, base, task, values):

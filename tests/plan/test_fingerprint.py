@@ -84,7 +84,10 @@ def test_what_a_method_file_imports_lazily_counts_for_that_method(code):
     assert (
         {"method wanda", "method magnitude"}
         <= code.changed(before)
-        <= {f"method {name}" for name in ("besa", "cofi", "magnitude", "sheared_llama", "sparsegpt", "wanda")}
+        <= {
+            f"method {name}"
+            for name in ("besa", "cofi", "magnitude", "sheared_llama", "sparsegpt", "voita_heads", "wanda")
+        }
     )
 
 

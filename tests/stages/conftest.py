@@ -64,14 +64,13 @@ class Workbench:
         return folder
 
     def model(self, model_id: str) -> Path:
-        folder = paths.MODELS / model_id
-        if not folder.exists():
-            self.stage(
-                "fetch",
-                self.jobs.model(model_id),
-                {},
-                {"folder": folder, "facts": paths.MODELS / f"{model_id}.json"},
-            )
+        folder, model = paths.MODELS / model_id, self.plan.models[model_id]
+        outputs = {"folder": folder, "facts": paths.MODELS / f"{model_id}.json"}
+        if not folder.exists() and model.kind == "trained":
+            inputs = {"parallel": self.parallel(model.parallel.id)}
+            self.stage("train_model", self.jobs.train_model(model_id), inputs, outputs)
+        elif not folder.exists():
+            self.stage("fetch", self.jobs.model(model_id), {}, outputs)
         return folder
 
     def calibration(self, run: Run) -> Path:
@@ -93,6 +92,8 @@ class Workbench:
             inputs["calibration"] = self.calibration(run)
         if run.mixture:
             inputs["mixture"] = self.mixture(run.mixture.id)
+        if run.parallel:
+            inputs["parallel"] = self.parallel(run.parallel.id)
         self.stage(
             "compress",
             self.jobs.compress(run.id),
@@ -106,6 +107,13 @@ class Workbench:
         if not file.exists():
             params = self.jobs.instructions(data_id)
             self.stage("fetch", params, {}, {"rows": file, "facts": file.with_suffix(".json")})
+        return file
+
+    def parallel(self, data_id: str) -> Path:
+        file = paths.PARALLEL / f"{data_id}.parquet"
+        if not file.exists():
+            params = self.jobs.parallel(data_id)
+            self.stage("fetch", params, {}, {"pairs": file, "facts": file.with_suffix(".json")})
         return file
 
     def mixture(self, mixture_id: str) -> Path:
@@ -147,6 +155,8 @@ class Workbench:
                 self.task(data.id)
             for data in suite.instructions.values():
                 self.instructions(data.id)
+            for data in suite.parallel.values():
+                self.parallel(data.id)
         output = paths.RUNS / run.id / f"evaluation-{run.evaluation()}.json"
         params = json.dumps({**json.loads(self.jobs.evaluate(run.id)), **changed})
         self.stage(
