@@ -43,6 +43,15 @@ class VoitaHeads(StructuralMethod):
     kinds = (HEADS,)
     requires_calibration = False
     requires_parallel = True
+    trial = {
+        "steps": 12,
+        "batch_tokens": 400,
+        "scale": 0.3,
+        "warmup": 4,
+        "evaluate_every": 4,
+        "mask_rate": 0.4,
+        "penalty": 0.005,
+    }
 
     @classmethod
     def supports(cls, facts: ModelFacts, target: Target, settings: Settings) -> Unsupported | None:
