@@ -143,6 +143,7 @@ RECOVERIES = {  # what the training of each kind trained
     "replaced": "replaced blocks",
     "full": "all parameters",
     "pretrain": "all parameters, on text",
+    "translate": "on translations",
 }
 LAYER_FACTS = {
     "overlap": "overlap with the largest singular values",
