@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from reprune.plan.recoveries import Reader
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+PROMPTS = ("alpaca", "sheared_llama")  # templates of reprune.training.instructions
 ADAPTERS = ("rank", "alpha", "dropout", "targets", "trainable_share")
 LACKS: dict[str, dict[str, tuple[str, ...]]] = {
     "lora": {},
@@ -48,6 +49,7 @@ class Recovery(Training):
     data: str = setting("alpaca-cleaned", "instruction data of config/data.yaml")
     rows: int | None = setting(None, "rows to train on at most; null for all", minimum=1)
     validation: int = setting(2000, "rows to measure the loss on, at most a tenth of the data", minimum=1)
+    prompt: str = setting("alpaca", "whose prompt a row is put into", choices=PROMPTS)
     length: int = setting(256, "tokens of an example at most, prompt and answer", minimum=8)
     epochs: int = setting(1, "times each row is seen", minimum=1)
     batch_size: int = setting(32, "examples of one optimiser step", minimum=1)

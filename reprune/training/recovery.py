@@ -123,7 +123,7 @@ def _adapters(model: Any, settings: Recovery, dense_parameters: int, seed: int) 
 def _examples(
     rows: Sequence[Mapping[str, str]], tokenizer: Any, settings: Recovery, what: str
 ) -> list[Example]:
-    found = examples(rows, tokenizer, settings.length, settings.train_on_inputs)
+    found = examples(rows, tokenizer, settings.length, settings.train_on_inputs, settings.prompt)
     if not found:
         raise TrainingError(
             f"none of {len(rows)} {what} rows has a token to score within {settings.length}; raise `length`"
