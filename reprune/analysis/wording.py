@@ -21,6 +21,7 @@ from reprune.analysis.names import (
 )
 from reprune.analysis.trained import QUANTITIES
 from reprune.analysis.unit import Unit
+from reprune.analysis.wins import judged_by
 
 SENTENCES = {
     "less": "{left} has lower {metric} than {right} on {tasks}",
@@ -49,11 +50,13 @@ SENTENCES = {
     "history_falls": "{quantity} falls in the order {order}",
     "history_below": "held-out loss of {left} is below that of {right} at equal tokens, wherever both were "
     "measured after {after} of them",
+    "win_rate": "{left} wins more than {at_least} % of the comparisons with {right}, {judged}",
 }
 NOUNS = {
     "faster": "repeat",
     "layer_fact": "layer",
     "history_below": "measurement",
+    "win_rate": "prompt",
 }  # what a check's items are
 WINDOWED = {"perplexity", "relative_error"}
 
@@ -61,6 +64,7 @@ WINDOWED = {"perplexity", "relative_error"}
 def sentence(unit: Unit, check: dict[str, Any]) -> str:
     """What a check asks, in one sentence without its full stop."""
     words = {key: _word(unit, check, key) for key in check} | {"bound": _limit(check)}
+    words["judged"] = judged_by(unit, check["experiment"])
     text = SENTENCES[check["kind"]].format(**words)
     return text[0].upper() + text[1:]
 

@@ -22,6 +22,7 @@ SUITE_MODULES = {
     "downstream": (LOADING, "reprune.evaluation.downstream", "reprune.evaluation.engine"),
     "efficiency": (LOADING, "reprune.evaluation.efficiency"),
     "response": (LOADING, "reprune.evaluation.response", "reprune.data.instructions"),
+    "answers": (LOADING, "reprune.evaluation.answers", "reprune.evaluation.engine"),
 }
 
 

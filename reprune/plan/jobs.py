@@ -15,7 +15,7 @@ from reprune.plan.code import (
     stage_code,
     suite_code,
 )
-from reprune.plan.columns import columns, row_facts, skipped_columns
+from reprune.plan.columns import columns, judged_columns, row_facts, skipped_columns
 from reprune.plan.fingerprint import ROOT
 from reprune.plan.grid import Run
 from reprune.plan.identity import canonical
@@ -200,6 +200,23 @@ class Jobs:
             for text in found
         }
 
+    def judge(self, judgement_id: str) -> str:
+        """The comparison of two runs' answers."""
+        judgement = self.plan.judgements[judgement_id]
+        (data,) = judgement.suite.instructions.values()
+        return canonical(
+            {
+                "label": f"judge {judgement.label}",
+                "kind": judgement.judge.kind,
+                "protocol": judgement.suite.protocol,
+                "columns": judged_columns(judgement),
+                "data_source": data.label,
+                "dtype": self.plan.evaluate["dtype"],
+                "failure": str(paths.judgement_failure(judgement.id)),
+                "code": stage_code("judge"),
+            }
+        )
+
     def collect(self, unit_name: str) -> str:
         """The unit's info file and its skipped rows."""
         plan, unit = self.plan, self.plan.units[unit_name]
@@ -225,6 +242,7 @@ class Jobs:
                         name: {
                             "title": data["experiments"][name]["title"],
                             "rows": [row_facts(row) for row in rows],
+                            **_judged(unit, name),
                         }
                         for name, rows in unit.experiments.items()
                     },
@@ -251,6 +269,7 @@ class Jobs:
                 ],
                 "runs": {r.id: columns(r) for r in runs},
                 "bases": self._bases(runs),
+                "judgements": {j.id: judged_columns(j) for of in unit.judged.values() for j in of.judgements},
                 "partial": plan.partial,
                 "code": stage_code("collect"),
                 "label": f"collect {unit.name}",
@@ -329,6 +348,15 @@ class Jobs:
 
     def _papers(self, unit: str) -> str:
         return _relative(self.plan.units[unit].paper.path.parents[1])
+
+
+def _judged(unit: Unit, experiment: str) -> dict[str, Any]:
+    """Who judged which answers of an experiment; empty for one without a judge."""
+    found = unit.judged.get(experiment)
+    if found is None:
+        return {}
+    told = {"name": found.judge.name, "title": found.judge.title, "protocol": found.protocol}
+    return {"judged": {**told, "pairs": [list(pair) for pair in found.pairs]}}
 
 
 def _documents(corpus: Corpus) -> dict[str, str]:

@@ -15,6 +15,7 @@ INSTRUCTIONS = RESULTS / "inputs" / "instructions"
 CALIBRATION = RESULTS / "inputs" / "calibration"
 MIXTURES = RESULTS / "inputs" / "mixtures"
 RUNS = RESULTS / "runs"
+JUDGED = RESULTS / "judged"
 
 
 def unit_folder(out: str, unit: str) -> Path:
@@ -41,6 +42,16 @@ def trained_on_file(what: str, data: str) -> Path:
     """What a recovery is trained on: ``instructions`` or a ``mixture``."""
     folder, end = {"instructions": (INSTRUCTIONS, "parquet"), "mixture": (MIXTURES, "safetensors")}[what]
     return folder / f"{data}.{end}"
+
+
+def judgement_file(judgement: str) -> Path:
+    """What a judge found of the answers of two runs."""
+    return JUDGED / f"{judgement}.json"
+
+
+def judgement_failure(judgement: str) -> Path:
+    """Where a failed comparison leaves its reason."""
+    return JUDGED / f"{judgement}.failure.json"
 
 
 def failure_file(run: str) -> Path:

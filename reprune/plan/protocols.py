@@ -15,6 +15,7 @@ from reprune.plan.tasks import TaskData, Tasks
 DOWNSTREAM = "downstream"
 EFFICIENCY = "efficiency"
 RESPONSE = "response"
+ANSWERS = "answers"
 TEXT_SIZES = ("window", "windows")
 SIZES = {  # what a scale may change of a suite's protocols
     "perplexity": TEXT_SIZES,
@@ -22,9 +23,11 @@ SIZES = {  # what a scale may change of a suite's protocols
     DOWNSTREAM: ("limit", "skip"),
     EFFICIENCY: ("repeats", "divide"),
     RESPONSE: ("length", "limit"),
+    ANSWERS: ("new_tokens", "limit"),
 }
 ITEM_TOKENS = 90  # a question with its choices, or an example in a prompt: for estimates only
 STEP_TOKENS = 32  # tokens that are read in the time of a step of generation, which reads all weights for few
+ANSWERED_AT_ONCE = 8  # rows of such a step: for estimates only
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Suite:
     """One protocol on one model: its resolved content and the inputs it reads, by task name.
 
     ``corpora`` are the ids of texts, ``data`` the task data of a downstream suite, ``instructions`` those of
-    which a response suite scores the answers.
+    which a response suite scores the answers, or to which an answers suite has the model answer.
     """
 
     protocol: str
@@ -50,6 +53,9 @@ class Suite:
             return 2 * self.content["repeats"] * sum(map(_timed_tokens, self.content["tasks"].values()))
         if self.suite == RESPONSE:
             return sum(spec["rows"] for spec in self.content["tasks"].values()) * self.content["length"]
+        if self.suite == ANSWERS:
+            answer = self.content["new_tokens"] * STEP_TOKENS // ANSWERED_AT_ONCE
+            return sum(spec["rows"] for spec in self.content["tasks"].values()) * (ITEM_TOKENS + answer)
         if self.suite != DOWNSTREAM:
             return (self.content["windows"] or 256) * self.content["window"] * len(self.content["tasks"])
         return sum(
@@ -103,6 +109,8 @@ class Protocols:
             return self._efficiency(source, changed, tasks or list(known), context)
         if source["suite"] == RESPONSE:
             return self._response(source, changed, tasks or list(known), context)
+        if source["suite"] == ANSWERS:
+            return self._answers(source, changed, tasks or list(known), context)
         return self._text(source, changed, tasks or list(known), context)
 
     def _text(self, source: dict, changed: dict, tasks: list[str], context: int) -> Suite:
@@ -166,17 +174,41 @@ class Protocols:
         sizes = {key: changed.get(key, source[key]) for key in SIZES[RESPONSE]}
         if sizes["length"] > context:
             changed["length"] = sizes["length"] = context
+        found, content = self._held_out(source, tasks, sizes["limit"])
+        kept = {key: source[key] for key in ("name", "version", "suite", "unit")}
+        return _suite(
+            source, changed, {**kept, "length": sizes["length"], "tasks": content}, instructions=found
+        )
+
+    def _answers(self, source: dict, changed: dict, tasks: list[str], context: int) -> Suite:
+        sizes = {key: changed.get(key, source[key]) for key in SIZES[ANSWERS]}
+        if sizes["new_tokens"] >= context:
+            self.problems.add(
+                self._where(source, "new_tokens"),
+                f"answers of {sizes['new_tokens']} tokens leave no room for a prompt, the model's context is "
+                f"{context}",
+            )
+        found, content = self._held_out(source, tasks, sizes["limit"])
+        kept = {key: source[key] for key in ("name", "version", "suite", "prompt")}
+        return _suite(
+            source,
+            changed,
+            {**kept, "new_tokens": sizes["new_tokens"], "tasks": content},
+            instructions=found,
+        )
+
+    def _held_out(
+        self, source: dict, tasks: list[str], limit: int
+    ) -> tuple[dict[str, Instructions], dict[str, dict[str, Any]]]:
+        """The instruction data of tasks, and which they are with how many rows are kept from training."""
         found, content = {}, {}
         for task in tasks:
             name = source["tasks"][task]["corpus"]
             rows = self.inputs.instructions(name, self._where(source, "tasks", task))
             if rows is not None:
                 found[task] = rows
-                content[task] = {"corpus": rows.id, "rows": held_out(sizes["limit"], rows.rows)}
-        kept = {key: source[key] for key in ("name", "version", "suite", "unit")}
-        return _suite(
-            source, changed, {**kept, "length": sizes["length"], "tasks": content}, instructions=found
-        )
+                content[task] = {"corpus": rows.id, "rows": held_out(limit, rows.rows)}
+        return found, content
 
     def _where(self, source: dict, *keys: str) -> str:
         return self.sources[source["name"]].where(*keys)

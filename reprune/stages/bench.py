@@ -11,6 +11,8 @@ import torch
 
 from reprune.data.corpora import documents_hash, read_corpus
 from reprune.data.instructions import instructions_hash, read_instructions
+from reprune.evaluation.answers import SUITE as ANSWERS
+from reprune.evaluation.answers import answers
 from reprune.evaluation.block_error import block_errors
 from reprune.evaluation.downstream import SUITE as DOWNSTREAM
 from reprune.evaluation.downstream import score
@@ -51,6 +53,8 @@ class Bench:
         file = Path(self.job.params["corpora"][spec["corpus"]]["file"])
         if content["suite"] == RESPONSE:
             return self.response(read_instructions(file), content, task, say)
+        if content["suite"] == ANSWERS:
+            return self.answers(read_instructions(file), content, task, say)
         documents = read_corpus(file)
         windows = evaluation_windows(documents, spec, content, self.tokenizer, self.job.params["separator"])
         measured = _TEXT_SUITES[content["suite"]](self, windows, say)
@@ -85,6 +89,15 @@ class Bench:
         losses = response_losses(self.model, self.tokenizer, rows, content, task, say)
         told = {"higher_is_better": False, "n": len(losses), "data_hash": instructions_hash(rows)}
         return {**_perplexity(losses), **told}
+
+    def answers(
+        self, rows: list[dict[str, str]], content: dict[str, Any], task: str, say: Progress
+    ) -> dict[str, Any]:
+        """The model's answers to held-out rows, and how long they are."""
+        return {
+            **answers(self.lm("default"), rows, content, task, say),
+            "data_hash": instructions_hash(rows),
+        }
 
     def block_error(self, windows: torch.Tensor, say: Progress) -> dict[str, Any]:
         """Relative error after the last block, and after every block of every window."""

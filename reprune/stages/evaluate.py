@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from reprune.evaluation.answers import SUITE as ANSWERS
 from reprune.evaluation.downstream import SUITE as DOWNSTREAM
 from reprune.evaluation.downstream import average, declared
 from reprune.evaluation.efficiency import SUITE as EFFICIENCY
@@ -26,7 +27,8 @@ from reprune.stages.job import Job
 RESULT = "result.json"
 NOT_TOLD = ("variant", "unit", "higher_is_better", "evaluate_s")  # of what lm-eval reports beside
 AGAINST_DENSE = ("block_error", EFFICIENCY)
-PROGRESS = {DOWNSTREAM: "tokens", EFFICIENCY: "repeats", RESPONSE: "rows"}  # a task's unit; else windows
+BY_LM_EVAL = (DOWNSTREAM, ANSWERS)
+PROGRESS = {DOWNSTREAM: "tokens", EFFICIENCY: "repeats", RESPONSE: "rows", ANSWERS: "prompts"}  # else windows
 MIN_TIMED_S = 5.0  # shorter work tells the speed of its overhead
 FACTS = ("ratio_achieved", "ratio_basis", "ratio_nonembedding", "params", "nonzeros", "bytes") + (
     "compress_s",
@@ -72,7 +74,7 @@ class Evaluation:
             "dtype": self.bench.dtype,
             "dense": self.job.params["model_id"] if content["suite"] in AGAINST_DENSE else None,
             "separator": self.job.params["separator"],
-            "lm_eval": importlib.metadata.version("lm-eval") if content["suite"] == DOWNSTREAM else None,
+            "lm_eval": importlib.metadata.version("lm-eval") if content["suite"] in BY_LM_EVAL else None,
             "code": self.job.params["suite_code"][content["suite"]],
             **({"threads": self.job.threads} if content["suite"] == EFFICIENCY else {}),
         }

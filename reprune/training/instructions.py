@@ -54,7 +54,7 @@ def _alpaca(row: Row) -> str:
 
 
 def _sheared_llama(row: Row) -> str:
-    """LLM-Shearing, ``instruction_tuning/prompts/sft_prompt.json``, whose data have a single text to answer."""
+    """LLM-Shearing, ``instruction_tuning/prompts/sft_prompt.json``; its data have one text to answer."""
     return HELPFUL.format(request=request_of(row))
 
 
