@@ -132,11 +132,18 @@ class _Reader:
         return None
 
     def _known(self, number: int, pair: list[str]) -> bool:
-        labels = dict.fromkeys(row.label for row in self.rows)
+        labels = self._labels()
         wrong = [label for label in pair if label not in labels]
         for label in wrong:
             self._note(f"no row is called '{label}'; {nearest(label, labels)}", "pairs", number)
         return not wrong
+
+    def _labels(self) -> list[str]:
+        """Of all rows, those included that could not be read, which is noted where they stand."""
+        entries = self.paper.data["experiments"][self.name]["methods"]
+        if entries == "all":
+            return [row.label for row in self.rows]
+        return [e if isinstance(e, str) else e.get("label", e["method"]) for e in entries]
 
     def _runs(self, left: str, right: str) -> list[tuple[Run, Run]]:
         """The runs to compare: of one model, of one target and seed where both rows have several."""

@@ -26,7 +26,10 @@ def test_the_prompt_is_alpaca_loras():
 
 
 def test_the_prompt_of_sheared_llama_has_one_text_to_answer(tokenizer):
-    start = "You are a helpful assistant. Write a response that appropriately completes the request.\n\n### Input:\n"
+    start = (
+        "You are a helpful assistant. Write a response that appropriately completes the request.\n\n"
+        "### Input:\n"
+    )
     assert prompt_of(ROW, "sheared_llama") == start + "Add the numbers.\n\n### Response:"
     both = prompt_of({**ROW, "input": "2 {and} 3"}, "sheared_llama")
     assert both == start + "Add the numbers.\n\n2 {and} 3\n\n### Response:"
