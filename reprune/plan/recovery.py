@@ -55,6 +55,7 @@ class Recovery(Training):
     batch_size: int = setting(32, "examples of one optimiser step", minimum=1)
     learning_rate: float = setting(3e-4, "highest learning rate of AdamW", minimum=0)
     warmup: float = setting(100.0, "steps of rising learning rate; below 1, their share of all", minimum=0)
+    decay: str = setting("linear", "how the learning rate falls to nothing", choices=("linear", "cosine"))
     weight_decay: float = setting(0.0, "weight decay of AdamW", minimum=0)
     rank: int = setting(128, "rank of the adapters", minimum=1)
     alpha: float = setting(16.0, "scale of the adapters: alpha / rank", minimum=0)

@@ -81,6 +81,7 @@ def _schedule(settings: Recovery) -> Schedule:
         settings.warmup,
         settings.weight_decay,
         settings.stop,
+        settings.decay,
     )
 
 
