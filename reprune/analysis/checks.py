@@ -6,6 +6,13 @@ from collections.abc import Callable
 
 from reprune.analysis.check_facts import chosen_in, cost_order, layer_fact, near_target, spread
 from reprune.analysis.check_groups import mean_greater, not_best, not_worst
+from reprune.analysis.check_heads import (
+    above_chance,
+    enriched,
+    gates_polarise,
+    heads_greater,
+    role_above_median,
+)
 from reprune.analysis.check_history import history_below, history_falls, history_ratio, history_value
 from reprune.analysis.check_metrics import Check, closer, gain_ratio, greater, less, not_less, times, within
 from reprune.analysis.check_speed import faster
@@ -40,5 +47,10 @@ KINDS: dict[str, Callable[[Unit, Check], list[Part]]] = {
         history_ratio,
         history_falls,
         history_below,
+        enriched,
+        heads_greater,
+        role_above_median,
+        above_chance,
+        gates_polarise,
     )
 }

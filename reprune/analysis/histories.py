@@ -1,4 +1,4 @@
-"""Trainings on a mixture of domains, as runs noted them: held-out losses and shares of the data by domain."""
+"""Trainings as runs noted them: held-out losses and shares of the data by domain, and gates on heads."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from reprune.analysis.samples import Undecided
 from reprune.analysis.unit import Row, Unit
 from reprune.plan.training import noted
 
-PRUNING, CONTINUED = "pruning", "continued"
-MEANT = {PRUNING: "pruning", CONTINUED: "continued pre-training"}
+PRUNING, CONTINUED, GATES = "pruning", "continued", "gates"
+MEANT = {
+    PRUNING: "pruning on a mixture",
+    CONTINUED: "continued pre-training on a mixture",
+    GATES: "training of gates",
+}
 PLACE = ["order", "stage", "step", "tokens", "domain"]
 
 
@@ -49,7 +53,7 @@ class History:
         """The last training of that name; raises :class:`Undecided` if there is none."""
         found = [stage for stage in self.stages if stage.name == name]
         if not found:
-            raise Undecided(f"{self.row.name}: no {MEANT[name]} on a mixture was noted")
+            raise Undecided(f"{self.row.name}: no {MEANT[name]} was noted")
         return found[-1]
 
     def excess(self, losses: dict[str, float]) -> np.ndarray:
@@ -90,7 +94,7 @@ def _references(unit: Unit, rows: Sequence[Row]) -> dict[int, dict[str, float]]:
 
 def _stages(unit: Unit, run_id: str | None) -> tuple[Stage, ...]:
     notes = unit.notes.get(run_id, {})
-    trained = [(PRUNING, notes["pruning"])] if "evaluations" in notes.get("pruning", {}) else []
+    trained = [(n, notes[n]) for n in (PRUNING, GATES) if "evaluations" in notes.get(n, {})]
     trained += [(CONTINUED, told) for told in noted(notes) if "evaluations" in told]
     before = np.cumsum([0, *(told["tokens"] for _, told in trained)]).tolist()
     return tuple(Stage(name, told, at) for (name, told), at in zip(trained, before, strict=False))

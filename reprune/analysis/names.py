@@ -89,6 +89,18 @@ METRICS = {
     ),
     "macs": Metric("Multiply-accumulates", "G", 1e-9, "G", 2),
     "bytes": Metric("Size", "MB", 1e-6, "MB", 0),
+    "labelled_heads": Metric("Heads with a role", decimals=0),
+    "positional_heads": Metric("Positional heads", decimals=0),
+    "syntactic_heads": Metric("Syntactic heads", decimals=0),
+    "rare_heads": Metric("Rare-word heads", decimals=0),
+    "unknown_heads": Metric("Heads without a role", decimals=0),
+    "labelled_share": Metric("Share of heads with a role", "%", 100.0, "points", 1),
+    "functions": Metric("Roles per head", decimals=2),
+    "functions_per_head": Metric("Roles per head", decimals=2),
+    "confidence": Metric("Confidence", decimals=2),
+    "positional_share": Metric("Queries at one offset", "%", 100.0, "points", 1, over="sentences"),
+    "rare_share": Metric("Rarest token pointed at", "%", 100.0, "points", 1, over="sentences"),
+    "two_rarest_share": Metric("One of the two rarest pointed at", "%", 100.0, "points", 1, over="sentences"),
 }
 
 
@@ -131,6 +143,7 @@ RECOVERIES = {  # what the training of each kind trained
     "replaced": "replaced blocks",
     "full": "all parameters",
     "pretrain": "all parameters, on text",
+    "translate": "on translations",
 }
 LAYER_FACTS = {
     "overlap": "overlap with the largest singular values",

@@ -58,6 +58,8 @@ MARKERS: dict[str, Any] = {
     "cofi": (5, 1, 36),
     "from_scratch": (8, 1, 0),
 }
+ROLES = {"positional": "#0072b2", "syntactic": "#d55e00", "rare": "#009e73", "unknown": "#a3a9b5"}
+"""Of the roles of attention heads: Okabe and Ito's, and a grey that is no removed head's."""
 SPARE_COLOURS = ["#4d7f91", "#8f6b9e", "#7f8c3a", "#b5651d", "#5a7d5a", "#a3485f"]
 SERIES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5c2e", "#8a8f2a"]
 """Of what is no method, such as domains of text: Okabe and Ito's but yellow and black, and two more."""

@@ -12,12 +12,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from reprune.analysis.plot_allocation import draw_allocation
+from reprune.analysis.plot_attention import draw_attention
 from reprune.analysis.plot_curve import draw_curve
 from reprune.analysis.plot_depth import draw_depth
+from reprune.analysis.plot_heads import draw_heads
 from reprune.analysis.plot_layers import draw_layers
 from reprune.analysis.plot_loading import draw_loading
 from reprune.analysis.plot_masks import draw_masks
 from reprune.analysis.plot_pareto import draw_pareto
+from reprune.analysis.plot_relations import draw_relations
+from reprune.analysis.plot_retained import draw_retained
 from reprune.analysis.plot_spectrum import draw_spectrum
 from reprune.analysis.plot_throughput import draw_throughput
 from reprune.analysis.plot_tokens import draw_tokens
@@ -38,6 +42,10 @@ KINDS: dict[str, Callable[[Unit, dict[str, Any]], tuple[Figure, pd.DataFrame]]] 
     "tokens": draw_tokens,
     "loading": draw_loading,
     "masks": draw_masks,
+    "heads": draw_heads,
+    "attention": draw_attention,
+    "relations": draw_relations,
+    "retained": draw_retained,
 }
 DPI = 160
 

@@ -1,4 +1,4 @@
-"""Numbers that sum up a training on a mixture of domains: what checks ask of it."""
+"""Numbers that sum up a training on a mixture of domains, or one of gates: what checks ask of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from reprune.analysis.histories import CONTINUED, PRUNING, History
+from reprune.analysis.histories import CONTINUED, GATES, PRUNING, History
 from reprune.analysis.samples import Undecided
 
 EARLY, LATE = 0.3, 0.8  # shares of the steps after which weights, and masks, should have settled
@@ -79,6 +79,27 @@ def slowdown(run: History) -> float:
     return run.stage(CONTINUED).told["tokens_per_second"] / run.stage(PRUNING).told["tokens_per_second"]
 
 
+def heads_left(run: History) -> float:
+    """Of all kinds of attention that had gates."""
+    return float(sum(run.stage(GATES).measured[-1]["open"].values()))
+
+
+def cross_lead(run: History) -> float:
+    return _left(run, "cross") - _left(run, "encoder")
+
+
+def decoder_lead(run: History) -> float:
+    return _left(run, "decoder") - _left(run, "encoder")
+
+
+def _left(run: History, kind: str) -> float:
+    """The share of one kind's heads whose gates are open in the end."""
+    last = run.stage(GATES).measured[-1]
+    if kind not in last["open"]:
+        raise Undecided(f"{run.row.name}: no gates on '{kind}' attention")
+    return last["open"][kind] / sum(map(len, last["gates"][kind]))
+
+
 def _final(run: History) -> dict[str, float]:
     """The losses by domain at the end of the last training."""
     return run.stages[-1].measured[-1]["losses"]
@@ -103,5 +124,8 @@ QUANTITIES = {
         Reading(followed, "share of domains whose part in the data went the way of their excess loss"),
         Reading(settling, "change of the domains' weights after 30% of the steps over that before"),
         Reading(slowdown, "tokens per second of continued pre-training over those of pruning", "×"),
+        Reading(heads_left, "heads whose gates are open in the end", "heads"),
+        Reading(cross_lead, "share of heads left in decoder-encoder attention minus that in the encoder"),
+        Reading(decoder_lead, "share of heads left in the decoder minus that in the encoder"),
     )
 }

@@ -71,7 +71,7 @@ class Unit:
 
     ``info`` is ``unit.json``; ``records``, ``items`` and ``layers`` are the parquet files, the first two
     with a column ``protocol_name`` (the protocol without its version). ``notes`` are what methods noted of
-    runs, by run id, ``published`` is by table id.
+    runs, by run id, and what suites told of them under ``measured``. ``published`` is by table id.
     """
 
     folder: Path

@@ -8,6 +8,7 @@ from typing import Any
 from reprune.analysis.bleu import BLEU
 from reprune.analysis.evidence import ABOVE, BELOW, WITHIN, Part
 from reprune.analysis.formats import MINUS, fixed, places, signed
+from reprune.analysis.heads import ROLES
 from reprune.analysis.names import (
     AVERAGE,
     FACT_TITLES,
@@ -50,11 +51,20 @@ SENTENCES = {
     "history_falls": "{quantity} falls in the order {order}",
     "history_below": "held-out loss of {left} is below that of {right} at equal tokens, wherever both were "
     "measured after {after} of them",
+    "enriched": "heads with a role in {than} are a larger share of those that {method} keeps than of all",
+    "heads_greater": "{metric}, mean over heads, is higher for {left} than for {right}",
+    "role_above_median": "{metric} of every head of {method} whose role is {role} is above the median head's",
+    "gates_polarise": "a share of {at_least} of the gates of {method} is nearly always open or closed in the "
+    "end, and more than before",
+    "above_chance": "{metric} of the best head in layer {layer} of {method} is more than {at_least} times "
+    "that of chance",
 }
 NOUNS = {
     "faster": "repeat",
     "layer_fact": "layer",
     "history_below": "measurement",
+    "heads_greater": "head",
+    "role_above_median": "head",
 }  # what a check's items are
 WINDOWED = {"perplexity", "relative_error"}
 
@@ -73,7 +83,11 @@ def _word(unit: Unit, check: dict[str, Any], key: str) -> str:
     if isinstance(value, list):
         labels = [_label(unit, check, name) for name in value]
         return ", ".join(labels) if key == "order" else listed(labels)
-    if key in ("left", "right", "method", "low", "middle", "high"):
+    if key == "role":
+        return ROLES[value]
+    if key == "layer":
+        return str(value + 1)
+    if key in ("left", "right", "method", "than", "low", "middle", "high"):
         return _label(unit, check, value)
     if key == "margin" and check["metric"] == "perplexity":
         return f"a factor of {math.exp(value):.3g}"

@@ -13,6 +13,7 @@ FETCH_MODULES = {
     "corpus": ("reprune.data.corpora",),
     "task": ("reprune.data.tasks",),
     "instructions": ("reprune.data.instructions",),
+    "parser": ("reprune.data.parsers",),
     "model": ("reprune.models.sources", "reprune.models.folder"),
     "parallel": ("reprune.data.parallel",),
 }
@@ -24,6 +25,7 @@ SUITE_MODULES = {
     "efficiency": (LOADING, "reprune.evaluation.efficiency"),
     "translation": (LOADING, "reprune.evaluation.translation", "reprune.data.parallel"),
     "response": (LOADING, "reprune.evaluation.response", "reprune.data.instructions"),
+    "head_roles": (LOADING, "reprune.evaluation.head_roles", "reprune.data.parallel"),
 }
 
 

@@ -30,9 +30,10 @@ OVER = frozenset({"projection", "block", "layer"})
 """What ``spread`` and ``near_target`` group the weights by; a layer is one projection of one block."""
 
 QUANTITIES = frozenset(
-    "sparsity_gap overlap mean_loss excess_spread rank_correlation followed settling slowdown".split()
+    "sparsity_gap overlap mean_loss excess_spread rank_correlation followed settling slowdown "
+    "heads_left cross_lead decoder_lead".split()
 )
-"""What a check may ask of a training on a mixture of domains, as ``reprune.analysis.trained`` computes it."""
+"""What a check may ask of a training, as ``reprune.analysis.trained`` computes it."""
 
 SHARES = "shares"
 """The ``kind`` of a table of the domains' shares in continued pre-training, one task each.
@@ -77,6 +78,11 @@ CHECKS: dict[str, Keys] = {
     "history_ratio": _keys("kind experiment quantity left right", "target", either="at_least at_most"),
     "history_falls": _keys("kind experiment quantity order", "target"),
     "history_below": _keys("kind experiment left right after", "target"),
+    "enriched": _keys("kind experiment protocol tasks method than", "target"),
+    "heads_greater": _keys("kind experiment protocol metric tasks left right", "target"),
+    "role_above_median": _keys("kind experiment protocol metric tasks method role", "target"),
+    "gates_polarise": _keys("kind experiment method at_least", "target"),
+    "above_chance": _keys("kind experiment protocol metric tasks method layer chance at_least", "target"),
 }
 """``tasks`` may name ``average``, the mean over the tasks that a downstream protocol averages. ``margin`` is
 in the unit of a difference: percentage points of accuracy, of perplexity its natural logarithm (0.05: about
@@ -94,6 +100,10 @@ PLOTS: dict[str, Keys] = {
     "tokens": _keys("id kind title experiment methods", "target domain log_x log_y"),
     "loading": _keys("id kind title experiment methods", "target"),
     "masks": _keys("id kind title experiment method", "target"),
+    "heads": _keys("id kind title experiment protocol task reference", "roles rows"),
+    "attention": _keys("id kind title experiment protocol task method", "target"),
+    "relations": _keys("id kind title experiment protocol task method", "target"),
+    "retained": _keys("id kind title experiment series", "protocol task variant reference", "metric setting"),
 }
 
 AXES = ("target_requested", "recovery_steps", "settings.", "calibration.")

@@ -107,6 +107,14 @@ class Inputs:
         languages = tuple(self.data.data["parallel"][name]["languages"])
         return Parallel(**found, languages=languages, pairs=told.get("pairs"))
 
+    def parser(self, name: str, language: str, where: str) -> Corpus | None:
+        """The dependency parser ``name`` from the first source that has it; it must be of ``language``."""
+        found = self._text("parsers", "parser", name, self.order, where)
+        own = found and self.data.data["parsers"][name]["language"]
+        if own and own != language:
+            self.problems.add(where, f"parser '{name}' is of language {own}, the sentences are of {language}")
+        return found and Corpus(**found)
+
     def _text(
         self, section: str, what: str, name: str, order: tuple[str, ...], where: str
     ) -> dict[str, Any] | None:
@@ -235,7 +243,8 @@ class Inputs:
             return {"folder": folder_identity(folder)}, f"folder:{folder.name}", None
         if kind == "hub":
             return self._hub_model(name, spec)
-        return {kind: {**spec, "facts": self.models.data[name]["facts"]}}, "made", None
+        label = "trained here" if kind == "trained" else "made"
+        return {kind: {**spec, "facts": self.models.data[name]["facts"]}}, label, None
 
     def _hub_model(self, name: str, spec: dict) -> tuple[dict, str, str | None]:
         folder = self.mirror / "models" / spec["id"].replace("/", "--") if self.mirror else None

@@ -51,6 +51,9 @@ class Jobs:
     def parallel(self, data_id: str) -> str:
         return _fetch("parallel", self.plan.parallel[data_id])
 
+    def parser(self, parser_id: str) -> str:
+        return _fetch("parser", self.plan.parsers[parser_id])
+
     def task(self, task_id: str) -> str:
         data = self.plan.tasks[task_id]
         return canonical(
@@ -199,6 +202,7 @@ class Jobs:
                     for suite in suites
                     for data in suite.data.values()
                 },
+                "parsers": {p.id: str(paths.PARSERS / p.id) for s in suites for p in s.parsers.values()},
                 "settings": dataclasses.asdict(run.settings),
                 "columns": columns(run),
                 "dtype": self.plan.evaluate["dtype"],
@@ -317,14 +321,12 @@ class Jobs:
         used |= {data.id for r in runs for _, data in r.recoveries}
         used |= {i.id for s in suites for i in s.instructions.values()}
         used |= {r.model.parallel.id for r in runs if r.model.parallel}
-        used |= {p.id for s in suites for p in s.parallel.values()}
+        used |= {p.id for s in suites for p in (*s.parallel.values(), *s.parsers.values())}
+        plan = self.plan
         return [
             {"name": c.name, "role": c.role, "source": c.label, "fit": c.fit, "note": c.note}
-            for c in (
-                *self.plan.corpora.values(),
-                *self.plan.instructions.values(),
-                *self.plan.parallel.values(),
-            )
+            for texts in (plan.corpora, plan.instructions, plan.parallel, plan.parsers)
+            for c in texts.values()
             if c.id in used
         ] + _task_sources(suites)
 

@@ -40,6 +40,7 @@ class Plan:
     mixtures: dict[str, MixtureSpec]
     instructions: dict[str, Instructions]
     parallel: dict[str, Parallel]
+    parsers: dict[str, Corpus]
     packages: dict[str, dict[str, Any]]
     methods: dict[str, MethodEntry]
     compress: dict[str, Any]
@@ -282,8 +283,10 @@ def _assemble(
     instructions |= {i.id: i for run in runs.values() for s in run.suites for i in s.instructions.values()}
     parallel = {model.parallel.id: model.parallel for model in models.values() if model.parallel}
     parallel |= {p.id: p for run in runs.values() for s in run.suites for p in s.parallel.values()}
+    parsers = {p.id: p for run in runs.values() for s in run.suites for p in s.parsers.values()}
     evaluate = {**scale.data["evaluate"], "dtype": evaluation_dtype(scale.data["evaluate"]["dtype"])}
-    inputs_read = (*corpora.values(), *models.values(), *instructions.values(), *parallel.values())
+    texts = (*corpora.values(), *instructions.values(), *parallel.values(), *parsers.values())
+    inputs_read = (*texts, *models.values())
     needed = {part["package"] for c in inputs_read for part in _package_parts(c.content)} | {
         package for data in tasks.values() for package in data.packages
     }
@@ -301,6 +304,7 @@ def _assemble(
         mixtures,
         instructions,
         parallel,
+        parsers,
         {name: inputs.data.data["packages"][name] for name in sorted(needed)},
         methods,
         scale.data["compress"],

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reprune.plan.identity import digest
-from reprune.plan.inputs import Inputs, Instructions, Model, Parallel
+from reprune.plan.inputs import Corpus, Inputs, Instructions, Model, Parallel
 from reprune.plan.problems import Problems, nearest
 from reprune.plan.recovery import held_out
 from reprune.plan.source import Source
@@ -16,7 +16,8 @@ DOWNSTREAM = "downstream"
 EFFICIENCY = "efficiency"
 RESPONSE = "response"
 TRANSLATION = "translation"
-FOR_TRANSLATORS = (TRANSLATION,)
+HEAD_ROLES = "head_roles"
+FOR_TRANSLATORS = (TRANSLATION, HEAD_ROLES)
 """Suites that measure translation models; all others measure language models."""
 TEXT_SIZES = ("window", "windows")
 SIZES = {  # what a scale may change of a suite's protocols
@@ -26,6 +27,7 @@ SIZES = {  # what a scale may change of a suite's protocols
     EFFICIENCY: ("repeats", "divide"),
     RESPONSE: ("length", "limit"),
     TRANSLATION: ("limit",),
+    HEAD_ROLES: ("limit",),
 }
 ITEM_TOKENS = 90  # a question with its choices, or an example in a prompt: for estimates only
 SENTENCE_TOKENS = 24  # of a sentence with its translation on each side: for estimates only
@@ -39,7 +41,7 @@ class Suite:
 
     ``corpora`` are the ids of texts, ``data`` the task data of a downstream suite, ``instructions`` those of
     which a response suite scores the answers, ``parallel`` the text of which a translation suite translates
-    a part.
+    a part, or a suite of head roles reads the sources with one of the ``parsers``.
     """
 
     protocol: str
@@ -50,6 +52,7 @@ class Suite:
     data: dict[str, TaskData] = field(default_factory=dict)
     instructions: dict[str, Instructions] = field(default_factory=dict)
     parallel: dict[str, Parallel] = field(default_factory=dict)
+    parsers: dict[str, Corpus] = field(default_factory=dict)
 
     @property
     def tokens(self) -> int:
@@ -58,9 +61,9 @@ class Suite:
             return 2 * self.content["repeats"] * sum(map(_timed_tokens, self.content["tasks"].values()))
         if self.suite == RESPONSE:
             return sum(spec["rows"] for spec in self.content["tasks"].values()) * self.content["length"]
-        if self.suite == TRANSLATION:
+        if self.suite in FOR_TRANSLATORS:
             sentences = sum(self._pairs(task) for task in self.content["tasks"])
-            return sentences * SENTENCE_TOKENS * (1 + self.content["beams"])
+            return sentences * SENTENCE_TOKENS * (1 + self.content.get("beams", 0))
         if self.suite != DOWNSTREAM:
             return (self.content["windows"] or 256) * self.content["window"] * len(self.content["tasks"])
         return sum(
@@ -69,7 +72,9 @@ class Suite:
         )
 
     def _pairs(self, task: str) -> int:
-        known = (self.parallel[task].pairs or {}).get(self.content["tasks"][task]["part"], USUAL_PAIRS)
+        spec, pairs = self.content["tasks"][task], self.parallel[task].pairs or {}
+        parts = spec["parts"] if "parts" in spec else [spec["part"]]
+        known = sum(pairs.get(part, USUAL_PAIRS) for part in parts)
         return min(known, self.content["limit"] or known)
 
     @property
@@ -126,6 +131,8 @@ class Protocols:
             return self._response(source, changed, tasks or list(known), context)
         if source["suite"] == TRANSLATION:
             return self._translation(source, changed, tasks or list(known), model)
+        if source["suite"] == HEAD_ROLES:
+            return self._head_roles(source, changed, tasks or list(known), model)
         return self._text(source, changed, tasks or list(known), context)
 
     def _text(self, source: dict, changed: dict, tasks: list[str], context: int) -> Suite:
@@ -227,6 +234,22 @@ class Protocols:
             source, changed, {**kept, "longest": longest, "limit": limit, "tasks": content}, parallel=found
         )
 
+    def _head_roles(self, source: dict, changed: dict, tasks: list[str], model: Model) -> Suite:
+        """What is read are sources of the model's own text, by a parser of their language."""
+        parsers, content = {}, {}
+        for task in tasks:
+            spec = source["tasks"][task]
+            language, where = model.parallel.languages[0], self._where(source, "tasks", task)
+            parser = self.inputs.parser(spec["parser"], language, where)
+            if parser is not None:
+                parsers[task] = parser
+                content[task] = {"corpus": model.parallel.id, "parts": spec["parts"], "parser": parser.id}
+        kept = {key: source[key] for key in source if key not in ("title", "source", "limit", "tasks")}
+        content = {**kept, "limit": changed.get("limit", source["limit"]), "tasks": content}
+        changed["texts"] = model.parallel.id  # a protocol of their own for each
+        parallel = dict.fromkeys(tasks, model.parallel)
+        return _suite(source, changed, content, parallel=parallel, parsers=parsers)
+
     def _where(self, source: dict, *keys: str) -> str:
         return self.sources[source["name"]].where(*keys)
 
@@ -262,4 +285,5 @@ def joined(first: Suite, second: Suite) -> Suite:
         {**first.data, **second.data},
         {**first.instructions, **second.instructions},
         {**first.parallel, **second.parallel},
+        {**first.parsers, **second.parsers},
     )

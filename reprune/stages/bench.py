@@ -12,11 +12,14 @@ import torch
 from reprune.data.corpora import documents_hash, read_corpus
 from reprune.data.instructions import instructions_hash, read_instructions
 from reprune.data.parallel import pairs_hash, read_pairs
+from reprune.data.parsers import load_parser
 from reprune.evaluation.block_error import block_errors
 from reprune.evaluation.downstream import SUITE as DOWNSTREAM
 from reprune.evaluation.downstream import score
 from reprune.evaluation.efficiency import SUITE as EFFICIENCY
 from reprune.evaluation.efficiency import sizes, speed
+from reprune.evaluation.head_roles import SUITE as HEAD_ROLES
+from reprune.evaluation.head_roles import measure_roles
 from reprune.evaluation.perplexity import summarise, window_losses
 from reprune.evaluation.response import SUITE as RESPONSE
 from reprune.evaluation.response import response_losses
@@ -52,6 +55,8 @@ class Bench:
         if content["suite"] == EFFICIENCY:
             return {**self.efficiency(spec, content["repeats"], say), "data_hash": None}
         file = Path(self.job.params["corpora"][spec["corpus"]]["file"])
+        if content["suite"] == HEAD_ROLES:
+            return self.head_roles(spec, content, say)
         if content["suite"] == RESPONSE:
             return self.response(read_instructions(file), content, task, say)
         if content["suite"] == TRANSLATION:
@@ -92,6 +97,22 @@ class Bench:
         losses = response_losses(self.model, self.tokenizer, rows, content, task, say)
         told = {"higher_is_better": False, "n": len(losses), "data_hash": instructions_hash(rows)}
         return {**_perplexity(losses), **told}
+
+    def head_roles(self, spec: dict[str, Any], content: dict[str, Any], say: Progress) -> dict[str, Any]:
+        """Which roles the encoder's heads have."""
+        file = Path(self.job.params["corpora"][spec["corpus"]]["file"])
+        pairs = [pair for part in spec["parts"] for pair in read_pairs(file, part)]
+        told = measure_roles(
+            self.model,
+            self.tokenizer,
+            [pair.source for pair in pairs],
+            [pair.source for pair in read_pairs(file, "train")],
+            load_parser(Path(self.job.params["parsers"][spec["parser"]])),
+            self.facts["notes"].get("heads", {}).get("kept", {}).get("encoder"),
+            content,
+            say,
+        )
+        return {**told, "data_hash": pairs_hash(pairs)}
 
     def block_error(self, windows: torch.Tensor, say: Progress) -> dict[str, Any]:
         """Relative error after the last block, and after every block of every window."""

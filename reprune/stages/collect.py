@@ -36,11 +36,12 @@ def run(job: Job) -> None:
 
 
 def _notes(facts: dict[str, dict], evaluations: dict[str, dict]) -> dict[str, dict[str, Any]]:
-    """What a method noted of each run, and the examples of what the model wrote."""
+    """What a method noted of each run, the examples of what the model wrote, and what else suites told."""
     notes = {run_id: dict(fact["notes"]) for run_id, fact in facts.items()}
     for run_id, evaluation in evaluations.items():
-        if evaluation["examples"]:
-            notes.setdefault(run_id, {})["examples"] = evaluation["examples"]
+        for key, name in (("examples", "examples"), ("told", "measured")):
+            if evaluation[key]:
+                notes.setdefault(run_id, {})[name] = evaluation[key]
     return {run_id: told for run_id, told in notes.items() if told}
 
 

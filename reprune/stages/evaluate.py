@@ -12,6 +12,7 @@ import torch
 from reprune.evaluation.downstream import SUITE as DOWNSTREAM
 from reprune.evaluation.downstream import average, declared
 from reprune.evaluation.efficiency import SUITE as EFFICIENCY
+from reprune.evaluation.head_roles import SUITE as HEAD_ROLES
 from reprune.evaluation.response import SUITE as RESPONSE
 from reprune.evaluation.translation import SUITE as TRANSLATION
 from reprune.plan.identity import canonical
@@ -31,6 +32,7 @@ PROGRESS = {  # a task's unit; else windows
     DOWNSTREAM: "tokens",
     EFFICIENCY: "repeats",
     RESPONSE: "rows",
+    HEAD_ROLES: "sentences",
     TRANSLATION: "sentences",
 }
 MIN_TIMED_S = 5.0  # shorter work tells the speed of its overhead
@@ -42,15 +44,17 @@ FACTS = ("ratio_achieved", "ratio_basis", "ratio_nonembedding", "params", "nonze
 
 
 def run(job: Job) -> None:
-    """Measure what the store does not have yet, then write the run's records and per-item values.
+    """Measure what the store does not have yet, then write the run's records, items and what else is told.
 
     The lines of text that were scored, of a suite that has some, lie in a folder beside them.
     """
     torch.set_num_threads(job.threads)
     evaluation = Evaluation(job)
-    rows, items, examples = [], [], []
+    rows, items, examples, told = [], [], [], {}
     for suite in job.params["suites"]:
         results = {task: evaluation.result(suite, task) for task in suite["content"]["tasks"]}
+        beside = {task: result["told"] for task, result in results.items() if "told" in result}
+        told |= {suite["protocol"]: beside} if beside else {}
         rows += [row for task, result in results.items() for row in evaluation.rows(suite, task, result)]
         if suite["content"]["suite"] == DOWNSTREAM:
             rows += evaluation.absent(suite) + evaluation.average(suite, results)
@@ -63,7 +67,8 @@ def run(job: Job) -> None:
         for task, result in results.items():
             examples += [{**here, "task": task, **example} for example in result.get("examples", [])]
             write_lines(job.output["evaluation"], suite, task, result.get("lines", {}))
-    write_json(job.output["evaluation"], {"records": rows, "items": items, "examples": examples})
+    found = {"records": rows, "items": items, "examples": examples, "told": told}
+    write_json(job.output["evaluation"], found)
 
 
 def write_lines(evaluation: Path, suite: dict[str, Any], task: str, lines: dict[str, list[str]]) -> None:
@@ -94,7 +99,7 @@ class Evaluation:
             "lm_eval": importlib.metadata.version("lm-eval") if content["suite"] == DOWNSTREAM else None,
             "code": self.job.params["suite_code"][content["suite"]],
             **({"threads": self.job.threads} if content["suite"] == EFFICIENCY else {}),
-            **_scorer(content),
+            **_library(content),
         }
         folder = self.store.get(key)
         if folder is None:
@@ -210,9 +215,10 @@ def _content_of(content: dict[str, Any], task: str) -> dict[str, Any]:
     return {**kept, "data": spec["data"], "shots": spec["shots"]}
 
 
-def _scorer(content: dict[str, Any]) -> dict[str, str]:
-    """The version of the library that scores translations."""
-    return {"sacrebleu": importlib.metadata.version("sacrebleu")} if content["suite"] == TRANSLATION else {}
+def _library(content: dict[str, Any]) -> dict[str, str]:
+    """The version of the library that scores translations, or parses their sources."""
+    name = {TRANSLATION: "sacrebleu", HEAD_ROLES: "spacy"}.get(content["suite"])
+    return {name: importlib.metadata.version(name)} if name else {}
 
 
 def _batch_size(content: dict[str, Any], task: str, usual: int) -> int | None:

@@ -16,6 +16,7 @@ def run(job: Job) -> None:
         "corpus": _corpus,
         "instructions": _instructions,
         "parallel": _parallel,
+        "parser": _parser,
         "task": _task,
         "model": _model,
     }
@@ -75,6 +76,15 @@ def _parallel(job: Job) -> None:
     write_pairs(job.output["pairs"], found)
     parts = {part: {"pairs": len(pairs), "hash": pairs_hash(pairs)} for part, pairs in found.items()}
     write_json(job.output["facts"], {"source": job.params["source"], "fit": job.params["fit"], **parts})
+
+
+def _parser(job: Job) -> None:
+    from reprune.data.parsers import write_parser
+
+    ((kind, spec),) = job.params["content"].items()
+    archive = job.input.get("archive")
+    write_parser(kind, spec, Path(archive) if archive else None, job.output["folder"])
+    write_json(job.output["facts"], {"source": job.params["source"], "fit": job.params["fit"]})
 
 
 def _task(job: Job) -> None:

@@ -12,6 +12,7 @@ from reprune.plan.paths import (
     MODELS,
     PACKAGES,
     PARALLEL,
+    PARSERS,
     RESULTS,
     RUNS,
     TASKS,
@@ -54,6 +55,7 @@ wildcard_constraints:
     corpus="|".join(PLAN.corpora) or "none",
     data="|".join(PLAN.instructions) or "none",
     pairs="|".join(PLAN.parallel) or "none",
+    parser="|".join(PLAN.parsers) or "none",
     calibration="|".join(PLAN.calibrations) or "none",
     mixture="|".join(PLAN.mixtures) or "none",
     task="|".join(PLAN.tasks) or "none",
@@ -165,6 +167,7 @@ def evaluate_input(w):
         "parallel": sorted(
             {PARALLEL / f"{p.id}.parquet" for s in suites for p in s.parallel.values()}
         ),
+        "parsers": sorted({PARSERS / p.id for s in suites for p in s.parsers.values()}),
     }
 
 

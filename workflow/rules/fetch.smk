@@ -84,6 +84,27 @@ rule fetch_parallel:
         "../scripts/fetch.py"
 
 
+rule fetch_parser:
+    input:
+        unpack(lambda w: archive_of(PLAN.parsers[w.parser].content)),
+    output:
+        folder=directory(PARSERS / "{parser}"),
+        facts=PARSERS / "{parser}.json",
+    log:
+        RESULTS / "logs" / "fetch_parser" / "{parser}.log",
+    benchmark:
+        RESULTS / "benchmarks" / "fetch_parser" / "{parser}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=500,
+        runtime=30,
+    params:
+        job=lambda w: JOBS.parser(w.parser),
+    script:
+        "../scripts/fetch.py"
+
+
 rule fetch_task:
     input:
         archives=lambda w: [

@@ -1,0 +1,212 @@
+"""Checks on attention heads and their roles (Voita et al. 2019)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from reprune.analysis.check_metrics import Check
+from reprune.analysis.evidence import (
+    FAILS,
+    HOLDS,
+    UNDECIDED,
+    Part,
+    matched_rows,
+    place,
+    undecided,
+    verdict,
+)
+from reprune.analysis.heads import ENCODER, ROLES, kept_heads, roles_of
+from reprune.analysis.names import metric_noun, metric_of
+from reprune.analysis.samples import Undecided
+from reprune.analysis.statistics import bootstrap_apart
+from reprune.analysis.unit import Row, Run, Unit
+from reprune.plan.identity import stream_seed
+
+LEVEL = 0.05  # of an exact test, as of the intervals of other checks
+NORMAL = 1.96  # standard errors to either end of a 95 % interval
+
+
+def enriched(unit: Unit, check: Check) -> list[Part]:
+    """Heads with a role in ``than`` are a larger share of those that ``method`` keeps than of all.
+
+    Decided by the hypergeometric test, that of keeping as many heads at random; seeds are counted together.
+    """
+    return _asked(unit, check, [check["method"], check["than"]], _enriched)
+
+
+def _enriched(unit: Unit, check: Check, rows: tuple[Row, ...], task: str) -> Part:
+    row, dense = rows
+    roles = roles_of(unit, dense, dense.runs[0], check["protocol"], task)
+    labelled = set(roles.index[roles.functions > 0])
+    kept = [kept_heads(unit, row, run) for run in row.runs if run.run_id]
+    chances = np.ones(1)
+    for heads in kept:
+        chances = np.convolve(chances, hypergeometric(len(roles), len(labelled), len(heads)))
+    found, drawn = sum(len(heads & labelled) for heads in kept), sum(map(len, kept))
+    if not drawn:
+        raise Undecided(f"{row.name}: no head is left")
+    estimate = 100 * (found / drawn - len(labelled) / len(roles))
+    counted = f"{found} of {drawn} kept, {len(labelled)} of {len(roles)} in all"
+    above, below = float(chances[found:].sum()), float(chances[: found + 1].sum())
+    decided = HOLDS if above <= LEVEL else FAILS if below <= LEVEL else UNDECIDED
+    return Part(
+        place(unit, check, rows, task),
+        decided,
+        f"share of heads with a role among those kept by {row.label} minus that in {dense.label}",
+        estimate,
+        seeds=len(kept),
+        reason=f"{counted}, hypergeometric p = {above:.2g}",
+        unit="points",
+    )
+
+
+def hypergeometric(heads: int, labelled: int, kept: int) -> np.ndarray:
+    """(``kept`` + 1,) the chance of each number of labelled heads among ``kept`` drawn without return."""
+    return np.array(
+        [math.comb(labelled, n) * math.comb(heads - labelled, kept - n) for n in range(kept + 1)], dtype=float
+    ) / math.comb(heads, kept)
+
+
+def heads_greater(unit: Unit, check: Check) -> list[Part]:
+    """The metric of heads is on the mean higher in ``left`` than in ``right``, which may have others.
+
+    The interval is over heads of both; those of several seeds are taken together.
+    """
+    return _asked(unit, check, [check["left"], check["right"]], _heads_greater)
+
+
+def _heads_greater(unit: Unit, check: Check, rows: tuple[Row, ...], task: str) -> Part:
+    values = [_values(unit, check, row, task) for row in rows]
+    seed = stream_seed("bootstrap", check, task, [[row.model, row.target] for row in rows])
+    found = bootstrap_apart(values, lambda m: m[:, 0] - m[:, 1], seed)
+    what = f"{metric_noun(check['metric'])} of {rows[0].label} minus {rows[1].label}, mean over heads"
+    return Part(
+        place(unit, check, rows, task),
+        verdict(found.low, found.high, 0.0),
+        what,
+        found.estimate,
+        found.low,
+        found.high,
+        items=found.items,
+        unit=metric_of(check["metric"]).difference,
+    )
+
+
+def _values(unit: Unit, check: Check, row: Row, task: str) -> np.ndarray:
+    factor = metric_of(check["metric"]).factor
+    tables = [roles_of(unit, row, run, check["protocol"], task) for run in row.runs]
+    return factor * pd.concat(tables)[check["metric"]].dropna().to_numpy()
+
+
+def role_above_median(unit: Unit, check: Check) -> list[Part]:
+    """Every head with ``role`` has a higher metric than the median head of ``method``."""
+    return _asked(unit, check, [check["method"]], _role_above_median)
+
+
+def _role_above_median(unit: Unit, check: Check, rows: tuple[Row, ...], task: str) -> Part:
+    (row,), role = rows, check["role"]
+    metric = metric_of(check["metric"])
+    leads, counts = [], []
+    for run in row.runs:
+        heads = roles_of(unit, row, run, check["protocol"], task)
+        own = heads.loc[heads[role] > 0, check["metric"]]
+        if own.empty:
+            raise Undecided(f"{row.name}: no head's role is {ROLES[role]}")
+        leads.append(metric.factor * (own.min() - heads[check["metric"]].median()))
+        counts.append(len(own))
+    estimate = float(np.mean(leads))
+    noun = metric_noun(check["metric"])
+    return Part(
+        place(unit, check, rows, task),
+        HOLDS if min(leads) > 0 else FAILS,
+        f"least {noun} of heads whose role is {ROLES[role]} minus that of the median head",
+        estimate,
+        items=min(counts),
+        seeds=len(leads),
+        reason="exact count, no interval",
+        unit=metric.difference,
+    )
+
+
+def above_chance(unit: Unit, check: Check) -> list[Part]:
+    """The best head of ``layer``, counted from 0, has ``at_least`` so many times the share of ``chance``.
+
+    The interval is over sentences; that the best of several heads is taken, it does not know.
+    """
+    return _asked(unit, check, [check["method"]], _above_chance)
+
+
+def _above_chance(unit: Unit, check: Check, rows: tuple[Row, ...], task: str) -> Part:
+    (row,), metric = rows, check["metric"]
+    times, errors = [], []
+    for run in row.runs:
+        heads = roles_of(unit, row, run, check["protocol"], task)
+        layer = heads[heads.index.get_level_values("layer") == check["layer"]].dropna(subset=[metric])
+        records = unit.records_of(run.run_id)
+        chance = records[(records.metric == check["chance"]) & (records.task == task)].value.dropna()
+        if layer.empty or chance.empty:
+            raise Undecided(f"{row.name}: {metric_noun(metric)} is not known there")
+        best = layer.loc[layer[metric].idxmax()]
+        times.append(best[metric] / chance.iloc[0])
+        errors.append(best[f"{metric}_stderr"] / chance.iloc[0])
+    estimate = float(np.mean(times))
+    margin = NORMAL * math.sqrt(float(np.sum(np.square(errors)))) / len(errors)
+    return Part(
+        place(unit, check, rows, task),
+        verdict(estimate - margin, estimate + margin, check["at_least"]),
+        f"{metric_noun(metric)} of the best head in layer {check['layer'] + 1} of {row.label} over chance",
+        estimate,
+        estimate - margin,
+        estimate + margin,
+        check["at_least"],
+        seeds=len(times),
+        unit="×",
+    )
+
+
+def gates_polarise(unit: Unit, check: Check) -> list[Part]:
+    """In the end a share ``at_least`` of the gates is nearly always 0, or 1, and more than before."""
+    parts = []
+    for (row,) in matched_rows(unit, check, [check["method"]]):
+        where = place(unit, check, [row])
+        try:
+            first, last = np.mean([_polarised(unit, row, run) for run in row.runs], 0)
+        except Undecided as reason:
+            parts.append(undecided(where, reason))
+            continue
+        what = f"share of polarised gates of {row.label}"
+        exact = {"seeds": len(row.runs), "reason": "exact count, no interval"}
+        held = HOLDS if last >= check["at_least"] else FAILS
+        parts.append(Part(where, held, f"{what} at the end", last, threshold=check["at_least"], **exact))
+        parts.append(
+            Part(where, HOLDS if last > first else FAILS, f"{what}, end minus start", last - first, **exact)
+        )
+    return parts
+
+
+def _polarised(unit: Unit, row: Row, run: Run) -> tuple[float, float]:
+    measured = unit.notes.get(str(run.run_id), {}).get("gates", {}).get("evaluations", ())
+    if not measured:
+        raise Undecided(f"{row.name}: {run.reason or 'no gates were noted'}")
+    return measured[0]["polarised"][ENCODER], measured[-1]["polarised"][ENCODER]
+
+
+def _asked(
+    unit: Unit,
+    check: Check,
+    names: list[str],
+    answer: Callable[[Unit, Check, tuple[Row, ...], str], Part],
+) -> list[Part]:
+    """An answer for each match of rows and task, with the reason where there is none."""
+    parts = []
+    for rows in matched_rows(unit, check, names):
+        for task in check["tasks"]:
+            try:
+                parts.append(answer(unit, check, rows, task))
+            except Undecided as reason:
+                parts.append(undecided(place(unit, check, rows, task), reason))
+    return parts

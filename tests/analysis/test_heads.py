@@ -1,0 +1,203 @@
+"""Heads and their roles in plots and claims: what is drawn is what was noted, and tests decide exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from heads_unit import BASELINES, DENSE, LEVELS, TASK, WORDS, heads_unit, keep
+from scipy.stats import hypergeom
+
+from reprune.analysis.check_heads import hypergeometric
+from reprune.analysis.checks import KINDS as CHECKS
+from reprune.analysis.evidence import FAILS, HOLDS, UNDECIDED
+from reprune.analysis.plots import draw, svg
+from reprune.analysis.wording import figures, sentence
+
+LAMBDAS = {count: f"λ = {level:g}" for count, level in LEVELS.items() if count < 48}
+ROLES = {"protocol": "head-roles-voita", "task": TASK}
+BLEU = {"protocol": "translation-voita", "task": TASK, "metric": "bleu"}
+SPECS = {
+    "heads": {**ROLES, "reference": "Dense", "rows": ["Dense", *LAMBDAS.values()]},
+    "attention": {**ROLES, "method": "Dense"},
+    "relations": {**ROLES, "method": "Dense"},
+    "retained": {**BLEU, "reference": "Dense", "series": {"pruned": [*LAMBDAS.values()]}},
+}
+
+
+def spec(kind, **changed):
+    return {"id": kind, "kind": kind, "title": kind, "experiment": "e", **SPECS[kind], **changed}
+
+
+def check(kind, **more):
+    asked = {"kind": kind, "experiment": "e", "protocol": "head-roles-voita", "tasks": [TASK], **more}
+    return lambda unit: CHECKS[kind](unit, asked), asked
+
+
+@pytest.fixture
+def pruned(results):
+    return heads_unit(results)
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_svg_is_the_same_bytes_twice(pruned, kind):
+    text = svg(pruned, spec(kind))
+    assert text == svg(pruned, spec(kind)) and f">{kind}</text>" in text
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_a_plot_without_anything_to_draw_says_why(results, kind):
+    unit = results.add("Dense", method="dense", status="skipped", reason="no model").unit()
+    text = svg(unit, spec(kind, series={"all": ["Dense"]}) if kind == "retained" else spec(kind))
+    assert "Nothing to draw: Dense: no model" in text
+
+
+def test_heads_are_drawn_where_they_are_kept_from_many_to_few(pruned):
+    figure, data = draw(pruned, spec("heads"))
+    assert [axes.get_title(loc="left") for axes in figure.axes][:3] == ["48 heads", "30 heads", "17 heads"]
+    for count, label in LAMBDAS.items():
+        own = data[data.label == label].pivot(index="layer", columns="head", values="kept").to_numpy()
+        assert own.tolist() == keep(count, 0) and own.sum() == count
+
+
+def test_colours_are_of_the_dense_model_unless_they_are_to_be_its_own(pruned):
+    dense, own = (draw(pruned, spec("heads", **more))[1] for more in ({}, {"roles": "own"}))
+    at = {"label": LAMBDAS[6], "layer": 1, "head": 3}
+    found = [d[(d[list(at)] == list(at.values())).all(axis=1)].iloc[0] for d in (dense, own)]
+    assert [(row.roles, row.functions) for row in found] == [("positional", 1), ("positional;syntactic", 2)]
+
+
+def test_a_pruned_model_whose_roles_were_not_measured_is_not_drawn_with_its_own(results):
+    unit = heads_unit(results, measured=False)
+    assert draw(unit, spec("heads"))[1].label.nunique() == len(LEVELS)
+    figure, data = draw(unit, spec("heads", roles="own"))
+    assert set(data.label) == {"Dense", LAMBDAS[0]}
+    assert any("no roles of heads were measured" in text.get_text() for text in figure.texts)
+
+
+def test_a_map_for_each_role_has_the_kept_weights(pruned):
+    figure, data = draw(pruned, spec("attention"))
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles[:2] == ["Positional: layer 2, head 4", "Syntactic: layer 3, head 3"]
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == WORDS
+    (run,) = pruned.select("e", "Dense")[0].runs
+    ((_, told),) = pruned.notes[run.run_id]["measured"].items()
+    drawn = data[data.role == "rare"].weight.to_numpy().reshape(len(WORDS), -1)
+    assert drawn.tolist() == told[TASK]["example"]["maps"][2]["weights"]
+
+
+def test_a_relation_has_its_best_head_and_its_baseline(pruned):
+    _, data = draw(pruned, spec("relations"))
+    row = data.set_index("relation").loc["dobj_dependent"]
+    assert (row.accuracy, row.baseline, row.layer, row["head"]) == (0.78, BASELINES["dobj"], 2, 2)
+    assert row.syntactic and not data.set_index("relation").loc["dobj_head"].syntactic
+
+
+def test_bleu_stands_over_the_heads_that_are_left(pruned):
+    _, data = draw(pruned, spec("retained"))
+    assert data.x.tolist() == [30, 17, 11, 6, 2, 0] and data.stderr.tolist() == [0.35] * 6
+    assert (data.stderr_over.nunique(), data.series.unique().tolist()) == (1, ["pruned"])
+
+
+def test_heads_left_stand_over_a_setting(results):
+    unit = heads_unit(results, seeds=(0, 1))
+    wanted = {**spec("retained", setting="penalty")}
+    figure, data = draw(unit, {k: v for k, v in wanted.items() if k not in (*BLEU, "reference")})
+    assert dict(zip(data.x, data.value, strict=True)) == {LEVELS[count]: count for count in LAMBDAS}
+    assert figure.axes[0].get_xscale() == "log" and set(data.stderr) == {0.0}
+
+
+def test_the_hypergeometric_chances_are_scipys():
+    for heads, labelled, kept in ((48, 7, 17), (8, 8, 3), (10, 0, 4)):
+        expected = hypergeom(heads, labelled, kept).pmf(range(kept + 1))
+        assert hypergeometric(heads, labelled, kept) == pytest.approx(expected, abs=1e-12)
+
+
+def test_heads_with_roles_that_are_left_last_are_enriched(pruned):
+    ask, asked = check("enriched", method=LAMBDAS[17], than="Dense")
+    (part,) = ask(pruned)
+    assert part.verdict == HOLDS and part.estimate == pytest.approx(100 * (7 / 17 - 7 / 48))
+    p = hypergeom(48, 7, 17).sf(6)
+    assert part.reason == f"7 of 17 kept, 7 of 48 in all, hypergeometric p = {p:.2g}"
+    assert sentence(pruned, asked) == (
+        "Heads with a role in Dense are a larger share of those that λ = 0.02 keeps than of all"
+    )
+
+
+def test_enrichment_may_fail_or_stay_open(pruned, monkeypatch):
+    unlabelled = [(layer, head) for layer in range(6) for head in range(8) if (layer, head) not in DENSE]
+    notes = pruned.notes[pruned.select("e", LAMBDAS[17])[0].runs[0].run_id]["heads"]
+
+    def keeping(places):
+        notes["kept"] = {"encoder": [[(la, h) in places for h in range(8)] for la in range(6)]}
+        (part,) = check("enriched", method=LAMBDAS[17], than="Dense")[0](pruned)
+        return part
+
+    assert keeping(unlabelled[:30]).verdict == FAILS
+    assert keeping([*unlabelled[:5], next(iter(DENSE))]).verdict == UNDECIDED
+    empty = keeping([])
+    assert empty.verdict == UNDECIDED and "no head is left" in empty.reason
+
+
+def test_enrichment_counts_seeds_together(results):
+    unit = heads_unit(results, seeds=(0, 1))
+    (part,) = check("enriched", method=LAMBDAS[6], than="Dense")[0](unit)
+    assert part.seeds == 2 and part.reason.startswith("12 of 12 kept")
+    assert float(part.reason.split("= ")[1]) == pytest.approx(hypergeom(48, 7, 6).pmf(6) ** 2, rel=0.05)
+
+
+def test_roles_per_head_rise_as_heads_go(pruned):
+    ask, asked = check("heads_greater", metric="functions", left=LAMBDAS[6], right="Dense")
+    (part,) = ask(pruned)
+    counts = {
+        place: sum(told.get(role, 0) for role in ("positional", "syntactic", "rare"))
+        for place, told in DENSE.items()
+    }
+    left = [counts[la, h] + 1 for la, row in enumerate(keep(6, 0)) for h, kept in enumerate(row) if kept]
+    assert part.estimate == pytest.approx(sum(left) / 6 - sum(counts.values()) / 48)
+    assert part.verdict == HOLDS and part.low > 0 and part.items == 6
+    assert sentence(pruned, asked) == "Roles per head, mean over heads, is higher for λ = 0.1 than for Dense"
+    (back,) = check("heads_greater", metric="functions", left="Dense", right=LAMBDAS[6])[0](pruned)
+    assert back.verdict == FAILS
+
+
+def test_positional_heads_are_confident(pruned):
+    ask, asked = check("role_above_median", metric="confidence", method="Dense", role="positional")
+    (part,) = ask(pruned)
+    items = pruned.items[(pruned.items.metric == "confidence") & pruned.items.run_id.str.startswith("dense")]
+    assert part.verdict == HOLDS and part.items == 3
+    assert part.estimate == pytest.approx(0.84 - np.median(items.value))
+    assert sentence(pruned, asked).endswith("whose role is positional is above the median head's")
+    (gone,) = check("role_above_median", metric="confidence", method=LAMBDAS[2], role="rare")[0](pruned)
+    assert gone.verdict == UNDECIDED and "no head's role is rare words" in gone.reason
+
+
+def test_a_first_layer_head_points_at_the_rarest_token_above_chance(pruned):
+    more = {"metric": "rare_share", "chance": "rare_chance", "layer": 0, "method": "Dense"}
+    ask, asked = check("above_chance", at_least=2, **more)
+    (part,) = ask(pruned)
+    assert part.verdict == HOLDS and part.estimate == pytest.approx(6.2) and part.low > 5
+    assert "rarest token pointed at of the best head in layer 1 of Dense" in figures(part) + part.what
+    assert "in layer 1 of Dense is more than 2 times that of chance" in sentence(pruned, asked)
+    (second,) = check("above_chance", at_least=2, **{**more, "layer": 1})[0](pruned)
+    assert second.verdict in (FAILS, UNDECIDED)
+
+
+def test_what_was_not_measured_is_undecided(results):
+    unit = heads_unit(results, measured=False)
+    (part,) = check("heads_greater", metric="functions", left=LAMBDAS[6], right="Dense")[0](unit)
+    assert part.verdict == UNDECIDED and "no roles of heads were measured" in part.reason
+
+
+def test_gates_polarise_if_more_are_open_or_closed_at_the_end(results):
+    shares = {"A": (0.1, 0.95), "B": (0.1, 0.6), "C": (0.9, 0.85)}
+    for label, told in shares.items():
+        evaluations = [{"polarised": {"encoder": share}} for share in told]
+        results.add(label, method="voita_heads", notes={"gates": {"evaluations": evaluations}})
+    unit = results.add("D", method="voita_heads").unit()
+
+    def verdicts(label):
+        asked = {"kind": "gates_polarise", "experiment": "e", "method": label, "at_least": 0.8}
+        return [part.verdict for part in CHECKS["gates_polarise"](unit, asked)]
+
+    assert [verdicts(label) for label in "ABC"] == [[HOLDS, HOLDS], [FAILS, HOLDS], [HOLDS, FAILS]]
+    assert verdicts("D") == [UNDECIDED]
