@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reprune.calibration.sentences import Batch
+from reprune.calibration.sentences import Batch, Encoded
 
 LAYERS, HEADS, HIDDEN, VOCABULARY = 2, 4, 32, 60
 EOS, PAD = 1, 0
@@ -56,6 +56,17 @@ def pairs(sentences: int = 3, source: int = 7, target: int = 6, seed: int = 1) -
     labels = sides[1]
     started = torch.cat([torch.full((sentences, 1), PAD), labels[:, :-1].clamp(min=PAD)], dim=1)
     return Batch(sides[0], (sides[0] != PAD).long(), started, labels)
+
+
+def random_pairs(count: int, seed: int = 0, longest: int = 8) -> list[Encoded]:
+    """Encoded pairs whose sides have all lengths up to ``longest`` and end with the end of a sentence."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def side() -> list[int]:
+        length = int(torch.randint(1, longest, (), generator=generator))
+        return [*torch.randint(2, VOCABULARY, (length,), generator=generator).tolist(), EOS]
+
+    return [Encoded(side(), side()) for _ in range(count)]
 
 
 def logits(model: Any, batch: Batch) -> Tensor:

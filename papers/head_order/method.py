@@ -42,7 +42,8 @@ class HeadOrder(StructuralMethod):
     def supports(cls, facts: ModelFacts, target: Target, settings: Settings) -> Unsupported | None:
         heads = facts.layers * facts.heads
         if target.kind == HEADS and not 0 < target.n <= heads:
-            return Unsupported(f"keeps a number of heads from 1 to {heads}", "1 heads")
+            nearest = Target.of_heads(heads if target.n else 1)
+            return Unsupported(f"keeps a number of heads from 1 to {heads}", nearest.label)
         return super().supports(facts, target, settings)
 
     def compress(self, subject: Subject) -> None:

@@ -28,7 +28,7 @@ class Settings(HeadMaskSettings):
 
     steps: int = setting(16_000, "steps of the optimiser; the official code has no rule to stop", minimum=1)
     batch_tokens: int = setting(32_000, "tokens of both languages in a step", minimum=1)
-    scale: float = setting(4.0, "factor of the weights' learning rate", minimum=0)
+    scale: float = setting(4.0, "factor of the weights' learning rate", minimum=1e-6)
     warmup: int = setting(16_000, "steps of rising learning rate", minimum=1)
     evaluate_every: int = setting(1_000, "steps between measurements of loss and gates", minimum=1)
     smoothing: float = setting(0.1, "share of a label spread over the vocabulary", minimum=0, maximum=1)
@@ -43,6 +43,15 @@ class VoitaHeads(StructuralMethod):
     kinds = (HEADS,)
     requires_calibration = False
     requires_parallel = True
+    trial = {
+        "steps": 12,
+        "batch_tokens": 400,
+        "scale": 0.3,
+        "warmup": 4,
+        "evaluate_every": 4,
+        "mask_rate": 0.4,
+        "penalty": 0.005,
+    }
 
     @classmethod
     def supports(cls, facts: ModelFacts, target: Target, settings: Settings) -> Unsupported | None:

@@ -13,7 +13,7 @@ from typing import Any
 from reprune.data.hub import hub_rows
 from reprune.data.made_tasks import NOUNS, VERBS
 from reprune.data.packages import FetchError
-from reprune.data.parallel_readers import ARCHIVE_READERS, PARTS, Pair, Placed, read_jsonl
+from reprune.data.parallel_readers import ARCHIVE_READERS, PARTS, Pair, Placed, one_line, read_jsonl
 from reprune.records.files import whole
 
 __all__ = ["PARTS", "Pair", "load_pairs", "made_pairs", "pairs_hash", "read_pairs", "write_pairs"]
@@ -103,4 +103,7 @@ def _hub_pairs(spec: dict[str, Any]) -> list[Pair]:
             f"hub data set {spec['path']} has no column '{missing[0]}', found {', '.join(rows.column_names)}"
         )
     found = (row[nested] if nested else row for row in rows)
-    return [Pair(row[source], row[target]) for row in found]
+    try:
+        return [Pair(one_line(row[source]), one_line(row[target])) for row in found]
+    except KeyError as error:
+        raise FetchError(f"hub data set {spec['path']} has no {error} in column '{nested}'") from error

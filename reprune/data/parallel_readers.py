@@ -48,7 +48,7 @@ def read_jsonl(file: Path, columns: list[str]) -> list[Pair]:
     text = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
     rows = (json.loads(line) for line in text.splitlines() if line.strip())
     source, target = columns
-    return [Pair(_one_line(row[source]), _one_line(row[target])) for row in rows]
+    return [Pair(one_line(row[source]), one_line(row[target])) for row in rows]
 
 
 def read_interface(archive: Path, spec: dict[str, Any]) -> list[Placed]:
@@ -120,7 +120,7 @@ def _component(name: str, first: dict, second: dict) -> list[Placed]:
 def _texts(tree: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], str]:
     """The texts of nested mappings by their path."""
     if isinstance(tree, str):
-        return {path: _one_line(tree)}
+        return {path: one_line(tree)}
     if not isinstance(tree, dict):
         return {}
     return {key: text for name, below in tree.items() for key, text in _texts(below, (*path, name)).items()}
@@ -141,8 +141,9 @@ def _chapter_part(book: int, chapter: int) -> str:
 def _verse(text: str) -> str:
     """A verse without its other number, words in brackets and backquotes for apostrophes."""
     text = re.sub(r"^\(\d+:\d+\)", "", text.strip())
-    return _one_line(re.sub(r"\[[^\]]*\]", " ", text).replace("`", "'"))
+    return one_line(re.sub(r"\[[^\]]*\]", " ", text).replace("`", "'"))
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """The text with single spaces for all its white space."""
     return " ".join(text.split())

@@ -7,14 +7,17 @@ sub-word vocabulary serves both languages and one matrix all embeddings, as in t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
+WORD = "\u2581"  # begins a word, where a space was
 SPECIAL = (PAD, END, UNKNOWN)
+ALPHABET = 400  # characters that have a token
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,12 @@ class Shape:
     dropout: float
 
 
-def learn_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
+def learn_tokenizer(texts: Sequence[str], vocab_size: int) -> Any:
     """Byte-pair merges of characters learned on ``texts`` (Sennrich et al. 2016), at most so many tokens.
 
     Words are split at spaces, a word's first piece is marked, punctuation stands alone. Every encoding ends
-    with ``</s>``. Equal texts in equal order give equal merges.
+    with ``</s>``. Equal texts in equal order give equal merges: which of equally rare characters have no
+    token is settled here, since the trainer settles it by chance.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
@@ -46,8 +50,13 @@ def learn_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
         [pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation(behavior="isolated")]
     )
     tokenizer.decoder = decoders.Metaspace()
+    alphabet = _alphabet([tokenizer.normalizer.normalize_str(text) for text in texts])
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=list(SPECIAL), limit_alphabet=400, show_progress=False
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
     end = (END, tokenizer.token_to_id(END))
@@ -55,6 +64,13 @@ def learn_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, unk_token=UNKNOWN, padding_side="right"
     )
+
+
+def _alphabet(texts: Sequence[str]) -> list[str]:
+    """The mark of words, and the most frequent characters that are not a space, first those of lower code."""
+    counts = Counter(character for text in texts for character in text if character != " ")
+    ranked = sorted(counts, key=lambda character: (-counts[character], character))
+    return [WORD, *ranked[: ALPHABET - 1]]
 
 
 def new_model(shape: Shape, seed: int) -> Any:
@@ -102,7 +118,7 @@ def draw_weights(model: Any, seed: int) -> None:
                     module.weight[module.padding_idx] = 0
             elif isinstance(module, torch.nn.LayerNorm):
                 module.reset_parameters()
-        for name, parameter in model.named_parameters():
+        for name, parameter in [*model.named_parameters(), *model.named_buffers()]:
             if name.endswith("bias"):
                 parameter.zero_()
         _start_evenly(model)

@@ -206,7 +206,11 @@ class Inputs:
         content, label, missing = self._model_source(name, kind, spec)
         parallel = self.parallel(entry["parallel"], where) if "parallel" in entry else None
         if kind == "trained":
-            content = {**content, "parallel": parallel and parallel.content}
+            if "parallel" not in entry:
+                self.problems.add(
+                    self.models.where(name, "source"), "trained on no parallel text; name it: parallel"
+                )
+            content = {**content, "context": entry["context"], "parallel": parallel and parallel.content}
         return Model(
             identify(name, {"source": content, "dtype": entry["dtype"]}),
             name,

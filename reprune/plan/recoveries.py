@@ -49,6 +49,11 @@ class Reader:
             self._note(f"setting 'kind' of recovery is '{kind}'; expected {nearest(kind, KINDS)}")
             return None
         how = self._settings(KINDS[kind], given)
+        if how and self.model.parallel and how.file != "parallel":
+            self._note(
+                f"recovery of kind '{kind}' trains language models, {self.model.name} is a translation model"
+            )
+            return None
         data = how and how.data_from(self, given)
         if data is None:
             return None

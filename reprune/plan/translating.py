@@ -31,7 +31,7 @@ class Translating(Training):
     kind: str = setting("translate", "trained on sentences with their translations", choices=("translate",))
     steps: int = setting(16_000, "steps of the optimiser", minimum=1)
     batch_tokens: int = setting(32_000, "tokens of both languages in a step", minimum=1)
-    scale: float = setting(4.0, "factor of the learning rate", minimum=0)
+    scale: float = setting(4.0, "factor of the learning rate", minimum=1e-6)
     warmup: int = setting(16_000, "steps of rising learning rate", minimum=1)
     evaluate_every: int = setting(1_000, "steps between measurements of the held-out loss", minimum=1)
     smoothing: float = setting(0.1, "share of a label spread over the vocabulary", minimum=0, maximum=1)

@@ -31,7 +31,7 @@ def write_facts(
     layers = [{**vars(layer), **left.pop((layer.block, layer.layer), {})} for layer in facts.layers]
     layers += [{"block": block, "layer": name, **told} for (block, name), told in left.items()]
     if target.kind == HEADS:
-        told["notes"]["heads"]["retained"] = _retained(folder)
+        told["notes"].setdefault("heads", {})["retained"] = _retained(folder)
     write_json(file, {**told, "hash": folder.hash(), **facts.summary(), "layers": layers})
 
 

@@ -29,7 +29,8 @@ def run(job: Job) -> None:
     spec = job.params
     pairs = {part: read_pairs(Path(job.input["parallel"]), part) for part in ("train", "validation")}
     hashes = {part: pairs_hash(found) for part, found in pairs.items()}
-    keeper = Keeper(Store(Path(spec["store"])), {"code": spec["code"], "recipe": spec["recipe"], **hashes})
+    made = {key: spec[key] for key in ("code", "recipe", "facts", "context")}
+    keeper = Keeper(Store(Path(spec["store"])), {**made, **hashes})
     model, tokenizer, history = train_translator(
         recipe_of(spec["recipe"], spec["facts"], spec["context"]),
         pairs["train"],

@@ -21,6 +21,7 @@ from reprune.models.checkpoint import computed
 from reprune.training.course import Partner
 from reprune.training.keeping import Keeper
 from reprune.training.loop import Loop, Say
+from reprune.training.trainer import TrainingError
 
 BETAS, EPSILON = (0.9, 0.98), 1e-9
 
@@ -53,8 +54,9 @@ class TranslationCourse:
         return step % self.evaluate_every == 0 or step == self.steps
 
     def averages(self, step: int) -> bool:
-        """Whether the weights after so many steps are among those that are averaged."""
-        return step > self.steps - self.average * self.evaluate_every
+        """Whether the weights that are measured after so many steps are among those that are averaged."""
+        later = math.ceil((self.steps - step) / self.evaluate_every)
+        return later < self.average
 
 
 def summed_loss(model: Any, batch: Batch, smoothing: float, dtype: str = "float32") -> Tensor:
@@ -100,8 +102,13 @@ def train_translation(
     The history has ``steps``, ``losses`` (nats per target token, smoothed, by step), ``evaluations``
     (``step``, ``epochs`` begun, ``tokens`` read of both languages, ``loss`` on held-out pairs without
     smoothing, and what the partner told), ``tokens``, ``seconds`` and ``tokens_per_second``, of steps alone.
-    Raises :class:`reprune.training.trainer.TrainingError` as soon as a loss or a gradient is not finite.
+    Raises :class:`reprune.training.trainer.TrainingError` as soon as a loss or a gradient is not finite, and
+    if there are no pairs.
     """
+    if not (train and held_out):
+        raise TrainingError(
+            f"{len(train):,} pairs to train on and {len(held_out):,} held out, need some of both"
+        )
     fixed = computed(model)
     usual = [parameter for name, parameter in model.named_parameters() if name not in fixed]
     chosen = usual if trained is None else list(trained)

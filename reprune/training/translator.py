@@ -40,7 +40,7 @@ def train_translator(
     backward pass is several times slower on a CPU. Raises
     :class:`reprune.training.trainer.TrainingError` if it diverges.
     """
-    tokenizer = learn_tokenizer((text for pair in train for text in pair), recipe.shape.vocab_size)
+    tokenizer = learn_tokenizer([text for pair in train for text in pair], recipe.shape.vocab_size)
     model = new_model(recipe.shape, recipe.seed)
     model.set_attn_implementation("eager")
     encoded = (encode(tokenizer, pairs, recipe.max_length) for pairs in (train, held_out))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from translation_subject import FACTS, PAIRS, write_translator
 
 from reprune.calibration.block import Block
 from reprune.calibration.mixture import Mixture, draw_mixture, marked_tokenizer
@@ -22,11 +23,11 @@ from reprune.calibration.windows import draw_windows, tokenizer_function
 from reprune.data.readers import made_documents
 from reprune.method import BlockMethod, Method, ModelFacts, StructuralMethod, Unsupported
 from reprune.models.checkpoint import load_model, save_model
-from reprune.models.folder import ModelFolder
+from reprune.models.folder import ModelFolder, load_tokenizer
 from reprune.plan.identity import stream_seed
 from reprune.records.store import Store, sha256
 
-from .cases import Case
+from .cases import TRANSLATOR, Case
 
 BATCH = 4
 WINDOWS, LENGTH = 8, 32
@@ -49,6 +50,7 @@ class Compressed:
     folder: ModelFolder
     manners: Manners = field(compare=False)
     model: Any = field(default=None, compare=False)  # what a structural method left, before it was saved
+    notes: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         return self.folder.read(sorted(self.folder.files))
@@ -67,9 +69,17 @@ class Bench:
 
     def dense(self, model: str) -> ModelFolder:
         """The model before any compression."""
-        return ModelFolder(self._folder(model))
+        if model != TRANSLATOR:
+            return ModelFolder(self._folder(model))
+        place = self._root / TRANSLATOR
+        if not place.exists():
+            place.mkdir()
+            write_translator(place)
+        return ModelFolder(place)
 
     def facts(self, model: str) -> ModelFacts:
+        if model == TRANSLATOR:
+            return FACTS
         return ModelFacts(**self._entry(model)["facts"])
 
     def windows(self, model: str) -> torch.Tensor:
@@ -146,18 +156,19 @@ class Bench:
         subject = Subject(
             load_model(dense.path),
             self.facts(case.model),
-            self.windows(case.model),
+            None if case.model == TRANSLATOR else self.windows(case.model),
             torch.Generator().manual_seed(stream_seed(str(case))),
             Store(place / "store"),
             {"model": case.model},
             BATCH,
             mixture=self.mixture(case.model) if method.requires_mixture else None,
+            **({"tokenizer": load_tokenizer(dense.path), "pairs": PAIRS} if case.model == TRANSLATOR else {}),
         )
         _disturb(SEED + repeat)
         watched(method.compress, manners)(subject)
         (place / "checkpoint").mkdir(parents=True)
         save_model(subject.model, dense, place / "checkpoint", torch.float32, subject.replaced)
-        return Compressed(ModelFolder(place / "checkpoint"), manners, subject.model)
+        return Compressed(ModelFolder(place / "checkpoint"), manners, subject.model, subject.notes)
 
 
 def watched(work: Callable[[Any], None], manners: Manners) -> Callable[[Any], None]:

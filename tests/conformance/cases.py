@@ -1,4 +1,4 @@
-"""What the suite runs on: every method found, two tiny models, and the targets of each kind."""
+"""What the suite runs on: every method found, tiny models, and the targets of each kind."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from reprune.discovery import MethodEntry, MethodFileError, load_method, method_files
-from reprune.method import STRUCTURAL, Target, settings_of
+from reprune.method import HEADS, STRUCTURAL, Target, settings_of
 
 MODELS = ("tiny-llama", "tiny-llama-gqa")  # full heads; grouped heads and tied embeddings
+TRANSLATOR = "translator"  # for methods that are for translation models
 TARGETS = {
     "none": (Target(),),
     "unstructured": (Target.unstructured(0.5), Target.unstructured(0.3)),
     "n:m": (Target.n_of_m(2, 4),),
     **{kind: (Target.parameters(0.2, kind), Target.parameters(0.4, kind)) for kind in STRUCTURAL},
+    HEADS: (Target.of_heads(0), Target.of_heads(2), Target.of_heads(5)),
 }
 OWN = [Path(folder) for folder in os.environ.get("REPRUNE_METHODS", "").split(":") if folder]
 FOLDERS = [Path(__file__).parents[2] / "papers", *(folder.resolve() for folder in OWN)]
@@ -66,6 +68,11 @@ def targets_of(entry: MethodEntry) -> list[Target]:
     return [target for kind in entry.cls.kinds for target in TARGETS.get(kind, ())]
 
 
+def models_of(entry: MethodEntry) -> tuple[str, ...]:
+    """The models that a method is for."""
+    return (TRANSLATOR,) if entry.cls.requires_parallel else MODELS
+
+
 def _choices(entry: MethodEntry) -> list[Choice]:
     """Settings with declared choices, and switches."""
     values = {
@@ -81,7 +88,13 @@ def _choices(entry: MethodEntry) -> list[Choice]:
 
 
 METHODS, FAULTS = _load()
-CASES = [Case(entry, model, target) for entry in METHODS for model in MODELS for target in targets_of(entry)]
+CASES = [
+    Case(entry, model, target)
+    for entry in METHODS
+    for model in models_of(entry)
+    for target in targets_of(entry)
+]
 MASKED = [case for case in CASES if not case.target.structural]
-RESHAPED = [case for case in CASES if case.target.structural]
+HEADED = [case for case in CASES if case.target.kind == HEADS]
+RESHAPED = [case for case in CASES if case.target.structural and case.target.kind != HEADS]
 CHOICES = [choice for entry in METHODS for choice in _choices(entry)]

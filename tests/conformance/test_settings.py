@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from .bench import Bench
-from .cases import CHOICES, MODELS, Case, Choice, targets_of
+from .cases import CHOICES, Case, Choice, models_of, targets_of
 
 # On models of random weights, later blocks always change the state least and no later block moves an earlier
 # one's similarity, so these cannot show; the named tests prove that they matter.
@@ -46,7 +46,7 @@ SHOWN_ELSEWHERE = {
 def test_every_choice_of_a_setting_matters(bench: Bench, choice: Choice):
     assert any(
         matters(bench, Case(choice.method, model, target), choice)
-        for model in MODELS
+        for model in models_of(choice.method)
         for target in targets_of(choice.method)
     ), "as the default everywhere"
 

@@ -16,7 +16,7 @@ from .cases import METHODS, MODELS, RESHAPED, Case
 reshaped_cases = pytest.mark.parametrize("case", RESHAPED, ids=str)
 structural_methods = pytest.mark.parametrize(
     "entry",
-    [entry for entry in METHODS if issubclass(entry.cls, StructuralMethod)],
+    [e for e in METHODS if issubclass(e.cls, StructuralMethod) and not e.cls.requires_parallel],
     ids=lambda entry: f"{entry.id}-",
 )
 every_model = pytest.mark.parametrize("model", MODELS)
