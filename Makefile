@@ -15,7 +15,7 @@ tables: $(READY)
 	@echo "Report: results/$(OUT)/report.html"
 
 inputs: $(READY)
-	@$(RUN) snakemake --cores all --config scale=$(SCALE) --until draw_calibration fetch_task fetch_instructions
+	@$(RUN) snakemake --cores all --config scale=$(SCALE) --until draw_calibration fetch_task fetch_instructions fetch_parallel fetch_parser
 
 test: $(READY)
 	@$(RUN) python -m pytest $(TESTS)

@@ -17,6 +17,7 @@ from reprune.analysis.check_history import history_below, history_falls, history
 from reprune.analysis.check_metrics import Check, closer, gain_ratio, greater, less, not_less, times, within
 from reprune.analysis.check_speed import faster
 from reprune.analysis.check_trends import depth_less, increasing, rises_with_depth, step_ratio
+from reprune.analysis.check_wins import win_rate
 from reprune.analysis.evidence import Part
 from reprune.analysis.unit import Unit
 
@@ -52,5 +53,6 @@ KINDS: dict[str, Callable[[Unit, Check], list[Part]]] = {
         role_above_median,
         above_chance,
         gates_polarise,
+        win_rate,
     )
 }

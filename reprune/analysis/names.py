@@ -79,6 +79,7 @@ METRICS = {
     "tokens_per_second": Metric("Speed of translation", "tokens/s", higher_is_better=True),
     "throughput": Metric("Throughput", "tokens/s", 1.0, "tokens/s", higher_is_better=True, over="repeats"),
     "speedup": Metric("Speed-up", "× dense", 1.0, "", 2, higher_is_better=True, over="repeats"),
+    "win_rate": Metric("Win rate", "%", 100.0, "points", 1, higher_is_better=True, over="prompts"),
     "latency": Metric("Latency", "ms", 1000.0, "ms", over="repeats"),
     "shares": Metric("Share of the windows drawn", "%", 100.0, "points", 1),
     "parameters": Metric("Parameters", "M", 1e-6, "M", 1),
@@ -143,6 +144,7 @@ RECOVERIES = {  # what the training of each kind trained
     "replaced": "replaced blocks",
     "full": "all parameters",
     "pretrain": "all parameters, on text",
+    "translate": "on translations",
 }
 LAYER_FACTS = {
     "overlap": "overlap with the largest singular values",

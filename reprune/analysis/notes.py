@@ -23,8 +23,9 @@ from reprune.analysis.published import published_tables
 from reprune.analysis.shares import share_notes
 from reprune.analysis.table import Table
 from reprune.analysis.unit import Unit
+from reprune.analysis.wins import judged, win_notes
 from reprune.analysis.work import clock_notes, work_in_words
-from reprune.plan.grammar import COUNTS, SHARES
+from reprune.plan.grammar import COUNTS, SHARES, WIN_RATE
 
 OF_KIND = {COUNTS: count_notes, SHARES: share_notes}  # of tables that no protocol measures
 UNLIKE = {
@@ -47,7 +48,8 @@ UNLIKE = {
 def reading_notes(unit: Unit, spec: dict[str, Any], table: Table) -> list[str]:
     """What a reader must know before using a number: errors, emphasis, other models, other text."""
     if kind := spec.get("kind"):
-        return [*OF_KIND[kind](spec, table), *_error_notes(table), *_other_model_notes(unit, spec, table)]
+        told = win_notes(unit, spec["experiment"]) if kind == WIN_RATE else OF_KIND[kind](spec, table)
+        return [*told, *_error_notes(table), *_other_model_notes(unit, spec, table)]
     return [
         *_error_notes(table),
         *_best_notes(spec, table),
@@ -61,8 +63,9 @@ def reading_notes(unit: Unit, spec: dict[str, Any], table: Table) -> list[str]:
 
 def origin_notes(unit: Unit, spec: dict[str, Any], table: Table) -> list[str]:
     """Where the numbers come from: published tables, text, protocol, calibration, model, basis."""
-    if spec.get("kind"):
-        return [*_published_notes(unit, spec, table), *_model_notes(unit, table)]
+    if kind := spec.get("kind"):
+        answered = _answer_notes(unit, spec) if kind == WIN_RATE else []
+        return [*_published_notes(unit, spec, table), *answered, *_model_notes(unit, table)]
     records = _records(unit, spec, table)
     return [
         *_published_notes(unit, spec, table),
@@ -233,6 +236,14 @@ def _protocol_notes(unit: Unit, spec: dict[str, Any]) -> list[str]:
         f"Protocol {identity}: {content.get('title', content['name'])}; {settings_of(content)}."
         for identity, content in protocols_called(unit, spec["protocol"]).items()
     ]
+
+
+def _answer_notes(unit: Unit, spec: dict[str, Any]) -> list[str]:
+    """To which prompts the answers are that were compared, and by which protocol."""
+    protocol = judged(unit, spec["experiment"]).get("protocol", "")
+    tasks = [task for content in protocols_called(unit, protocol).values() for task in content["tasks"]]
+    asked = {"protocol": protocol, "metric": WIN_RATE, "tasks": list(dict.fromkeys(tasks))}
+    return [*_source_notes(unit, asked, unit.records), *_protocol_notes(unit, asked)]
 
 
 def _calibration_notes(unit: Unit, records: pd.DataFrame) -> list[str]:

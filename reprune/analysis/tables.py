@@ -14,7 +14,8 @@ from reprune.analysis.names import COUNT_TITLES, metric_of
 from reprune.analysis.notes import origin_notes, reading_notes
 from reprune.analysis.table import Column, Line, Table, build_table
 from reprune.analysis.unit import Unit
-from reprune.plan.grammar import COUNTS
+from reprune.analysis.wins import judged_by
+from reprune.plan.grammar import COUNTS, WIN_RATE
 
 ORIGINS = {
     "measured": "measured",
@@ -68,6 +69,7 @@ def tidy(unit: Unit, spec: dict[str, Any], table: Table) -> pd.DataFrame:
                 **_row_columns(line),
                 **_cell_columns(unit, spec, line, column),
                 **_value_columns(unit, spec, line, column, m),
+                **_judge(unit, spec, column),
             }
             for line in table.lines
             for cell, column in zip(line.cells, table.columns, strict=True)
@@ -101,9 +103,16 @@ def _cell_columns(unit: Unit, spec: dict[str, Any], line: Line, column: Column) 
         "task": task,
         "metric": metric,
         "unit": shown,
-        "protocol": spec["protocol"] if column.kind == "measured" else None,
+        "protocol": spec.get("protocol") if column.kind == "measured" else None,
         "run_id": ";".join(run.run_id for run in line.row.runs if run.run_id) if of_row else None,
     }
+
+
+def _judge(unit: Unit, spec: dict[str, Any], column: Column) -> dict[str, str | None]:
+    """Whose judgement a win rate is; that of a printed one stands with its published table."""
+    if spec.get("kind") != WIN_RATE:
+        return {}
+    return {"judged": judged_by(unit, spec["experiment"]) if column.own else None}
 
 
 def _quantity(spec: dict[str, Any], column: Column) -> tuple[str | None, str, str | None]:

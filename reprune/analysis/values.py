@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from reprune.analysis.measurements import Measurement, Quantity, measure
@@ -11,8 +12,9 @@ from reprune.analysis.names import COUNT_TITLES, metric_heading, task_title
 from reprune.analysis.published import published_tables
 from reprune.analysis.shares import shares
 from reprune.analysis.unit import Row, Unit
+from reprune.analysis.wins import heading, win_rate_of, winners
 from reprune.models.counts import Shape, macs, memory_mib, parameters
-from reprune.plan.grammar import COUNTS, SHARES
+from reprune.plan.grammar import COUNTS, SHARES, WIN_RATE
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,23 @@ def _drawn(unit: Unit, spec: dict[str, Any]) -> Values:
     return Values("counted", tuple(held), metric_heading(SHARES), task_title, of)
 
 
+def _won(unit: Unit, spec: dict[str, Any]) -> Values:
+    experiment = spec["experiment"]
+    return Values(
+        "measured",
+        winners(unit, experiment),
+        heading(unit, experiment),
+        str,
+        partial(win_rate_of, unit, experiment),
+        higher=True,
+    )
+
+
 KINDS: dict[str | None, Callable[[Unit, dict[str, Any]], Values]] = {
     None: _measured,
     COUNTS: _counted,
     SHARES: _drawn,
+    WIN_RATE: _won,
 }
 
 

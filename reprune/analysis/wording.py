@@ -23,6 +23,7 @@ from reprune.analysis.names import (
 )
 from reprune.analysis.trained import QUANTITIES
 from reprune.analysis.unit import Unit
+from reprune.analysis.wins import judged_by
 
 SENTENCES = {
     "less": "{left} has lower {metric} than {right} on {tasks}",
@@ -58,6 +59,7 @@ SENTENCES = {
     "end, and more than before",
     "above_chance": "{metric} of the best head in layer {layer} of {method} is more than {at_least} times "
     "that of chance",
+    "win_rate": "{left} wins more than {at_least} % of the comparisons with {right}, {judged}",
 }
 NOUNS = {
     "faster": "repeat",
@@ -65,6 +67,7 @@ NOUNS = {
     "history_below": "measurement",
     "heads_greater": "head",
     "role_above_median": "head",
+    "win_rate": "prompt",
 }  # what a check's items are
 WINDOWED = {"perplexity", "relative_error"}
 
@@ -72,6 +75,7 @@ WINDOWED = {"perplexity", "relative_error"}
 def sentence(unit: Unit, check: dict[str, Any]) -> str:
     """What a check asks, in one sentence without its full stop."""
     words = {key: _word(unit, check, key) for key in check} | {"bound": _limit(check)}
+    words["judged"] = judged_by(unit, check["experiment"])
     text = SENTENCES[check["kind"]].format(**words)
     return text[0].upper() + text[1:]
 

@@ -88,7 +88,7 @@ def arc_hits(pointed: np.ndarray, arcs: Sequence[tuple[int, int]]) -> np.ndarray
 
 def most_pointed(pointed: np.ndarray) -> np.ndarray:
     """(heads,) the key that most queries of the sentence point at, the first of equally frequent ones."""
-    return np.array([np.bincount(keys).argmax() for keys in pointed])
+    return np.array([np.bincount(keys).argmax() for keys in pointed], dtype=int)  # also of no head
 
 
 def rarest(tokens: Sequence[int], frequencies: dict[int, int], types: int = 1) -> np.ndarray:

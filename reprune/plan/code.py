@@ -26,6 +26,7 @@ SUITE_MODULES = {
     "translation": (LOADING, "reprune.evaluation.translation", "reprune.data.parallel"),
     "response": (LOADING, "reprune.evaluation.response", "reprune.data.instructions"),
     "head_roles": (LOADING, "reprune.evaluation.head_roles", "reprune.data.parallel"),
+    "answers": (LOADING, "reprune.evaluation.answers", "reprune.evaluation.engine"),
 }
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from reprune.plan.grid import Row, Run
 from reprune.plan.identity import canonical
+from reprune.plan.judging import Judgement
 from reprune.plan.training import written
 
 
@@ -29,6 +31,21 @@ def _drawn(run: Run) -> str | None:
     """What the compression learned from: its calibration, or the mixture or parallel text it trained on."""
     drawn = run.calibration or run.mixture or run.parallel
     return drawn.id if drawn else None
+
+
+def judged_columns(judgement: Judgement) -> dict[str, Any]:
+    """The record columns that say whose answers were compared, and by whom.
+
+    The record is the left run's; its task is the right run, its variant the judge.
+    """
+    return {
+        **columns(judgement.left),
+        "suite": "judged",
+        "protocol": judgement.suite.protocol,
+        "task": judgement.right.id,
+        "variant": judgement.judge.name,
+        "settings": canonical(dataclasses.asdict(judgement.left.settings)),
+    }
 
 
 def skipped_columns(paper: str, row: Row) -> dict[str, Any]:

@@ -7,9 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from reprune.method import ModelFacts
 from reprune.plan import paths
 from reprune.plan.grid import Run
+from reprune.plan.judging import Judgement
 from reprune.plan.plan import Plan
+from reprune.plan.protocols import ITEM_TOKENS
 
 ASSUMED_FLOPS = 9e10  # per core and second: a recent server core, float32
 BACKWARD = 2.0  # a backward pass over one forward pass
@@ -63,9 +66,20 @@ def evaluate_flops(run: Run, groups: Iterable[str] | None = None) -> float:
     return _scoring_flops(run) * tokens
 
 
+def judge_flops(judgement: Judgement) -> float:
+    """Operations of a comparison: both answers of every prompt are read, at worst in both orders."""
+    content = judgement.suite.content
+    prompts = sum(spec["rows"] for spec in content["tasks"].values())
+    tokens = 2 * prompts * (ITEM_TOKENS + 2 * content["new_tokens"])
+    return _token_flops(judgement.model.facts) * tokens
+
+
 def _scoring_flops(run: Run) -> float:
+    return _token_flops(run.model.facts)
+
+
+def _token_flops(facts: ModelFacts) -> float:
     """Operations of one token's logits; an embedding that is no head as well is only looked up."""
-    facts = run.model.facts
     looked_up = 0 if facts.tied_embeddings else facts.vocab_size * facts.hidden_size
     return 2.0 * (facts.parameters - looked_up)
 

@@ -40,9 +40,16 @@ SHARES = "shares"
 
 Over its rows stand the proportions that training began with, printed ``start_as``."""
 
+WIN_RATE = "win_rate"
+"""The ``kind`` of a table and of a check of the comparisons that a judge made of two rows' answers."""
+
+AGAINST = "against "
+"""A table's task is an opponent: ``against From scratch`` is the share won of comparisons with that row."""
+
 TABLES: dict[str | None, Keys] = {
     None: _keys("id title experiment suite protocol metric tasks", "published facts variant"),
     SHARES: _keys("id title kind experiment tasks", "published start_as"),
+    WIN_RATE: _keys("id title kind experiment tasks", "published"),
 }
 TABLE_PUBLISHED = _keys("tables models", "tasks")
 """``tasks`` are printed ones that are not measured, such as an average over other tasks."""
@@ -83,10 +90,11 @@ CHECKS: dict[str, Keys] = {
     "role_above_median": _keys("kind experiment protocol metric tasks method role", "target"),
     "gates_polarise": _keys("kind experiment method at_least", "target"),
     "above_chance": _keys("kind experiment protocol metric tasks method layer chance at_least", "target"),
+    WIN_RATE: _keys("kind experiment left right at_least", "target"),
 }
 """``tasks`` may name ``average``, the mean over the tasks that a downstream protocol averages. ``margin`` is
 in the unit of a difference: percentage points of accuracy, of perplexity its natural logarithm (0.05: about
-five percent)."""
+five percent). A win rate is ``at_least`` so many percent."""
 
 PLOTS: dict[str, Keys] = {
     "curve": _keys("id kind title experiment x protocol metric task", "join reference log_x log_y variant"),

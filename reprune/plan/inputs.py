@@ -108,8 +108,12 @@ class Inputs:
         return Parallel(**found, languages=languages, pairs=told.get("pairs"))
 
     def parser(self, name: str, language: str, where: str) -> Corpus | None:
-        """The dependency parser ``name`` from the first source that has it; it must be of ``language``."""
-        found = self._text("parsers", "parser", name, self.order, where)
+        """The dependency parser ``name`` from the first source that has it; it must be of ``language``.
+
+        A parser is a tool and no data of a paper: where the scale makes none, a package's will do.
+        """
+        order = self.order if "made" in self.order else (*self.order, "package")
+        found = self._text("parsers", "parser", name, order, where)
         own = found and self.data.data["parsers"][name]["language"]
         if own and own != language:
             self.problems.add(where, f"parser '{name}' is of language {own}, the sentences are of {language}")

@@ -9,141 +9,24 @@ from typing import Any
 from reprune.plan import paths
 from reprune.plan.code import (
     checkpoint_code,
-    fetch_code,
     method_code,
     recovery_code,
     stage_code,
     suite_code,
 )
-from reprune.plan.columns import columns, row_facts, skipped_columns
+from reprune.plan.columns import columns, judged_columns, row_facts, skipped_columns
 from reprune.plan.fingerprint import ROOT
 from reprune.plan.grid import Run
 from reprune.plan.identity import canonical
-from reprune.plan.inputs import Corpus, Model, file_hash
-from reprune.plan.plan import Plan
+from reprune.plan.input_jobs import InputJobs
+from reprune.plan.inputs import Model, file_hash
 from reprune.plan.problems import display_path
 from reprune.plan.protocols import Suite, joined
 from reprune.plan.units import Unit
 
 
-class Jobs:
+class Jobs(InputJobs):
     """Parameters of the workflow's rules for one plan."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-
-    def package(self, name: str) -> str:
-        return canonical(
-            {
-                "what": "package",
-                "name": name,
-                "spec": self.plan.packages[name],
-                "label": f"fetch package {name}",
-            }
-        )
-
-    def corpus(self, corpus_id: str) -> str:
-        return _fetch("corpus", self.plan.corpora[corpus_id])
-
-    def instructions(self, data_id: str) -> str:
-        return _fetch("instructions", self.plan.instructions[data_id])
-
-    def parallel(self, data_id: str) -> str:
-        return _fetch("parallel", self.plan.parallel[data_id])
-
-    def parser(self, parser_id: str) -> str:
-        return _fetch("parser", self.plan.parsers[parser_id])
-
-    def task(self, task_id: str) -> str:
-        data = self.plan.tasks[task_id]
-        return canonical(
-            {
-                "what": "task",
-                "name": data.name,
-                "entry": data.entry,
-                "sources": data.sources,
-                "files": {split: str(file) for split, file in data.files.items()},
-                "archives": {
-                    split: self.plan.packages[spec["package"]["package"]]["file"]
-                    for split, spec in data.sources.items()
-                    if "package" in spec
-                },
-                "source": data.label,
-                "fit": data.fit,
-                "code": fetch_code("task"),
-                "label": f"fetch task {data.name}",
-            }
-        )
-
-    def model(self, model_id: str) -> str:
-        model = self.plan.models[model_id]
-        folder = self.plan.inputs.model_folder(model)
-        return canonical(
-            {
-                "what": "model",
-                "content": model.content,
-                "facts": dataclasses.asdict(model.facts),
-                "source": model.label,
-                "folder": str(folder) if folder else None,
-                "code": fetch_code("model"),
-                "label": f"fetch model {model.name}",
-            }
-        )
-
-    def train_model(self, model_id: str) -> str:
-        """The training of a translation model; it does not depend on who uses the model."""
-        model = self.plan.models[model_id]
-        recipe = model.content["source"]["trained"]
-        return canonical(
-            {
-                "recipe": {key: value for key, value in recipe.items() if key != "facts"},
-                "facts": dataclasses.asdict(model.facts),
-                "context": model.context,
-                "dtype": model.dtype,
-                "source": model.parallel.label,
-                "command": self._command(str(paths.MODELS / model_id)),
-                "store": str(paths.STORE),
-                "code": stage_code("train_model"),
-                "label": f"train {model.name}",
-            }
-        )
-
-    def calibration(self, calibration_id: str) -> str:
-        drawn = self.plan.calibrations[calibration_id]
-        return canonical(
-            {
-                "sampler": drawn.sampler,
-                "amount": drawn.amount,
-                "length": drawn.length,
-                "seed": drawn.seed,
-                "source": drawn.corpus.label,
-                "code": stage_code("calibrate"),
-                "label": f"draw calibration {drawn.id}",
-            }
-        )
-
-    def mixture(self, mixture_id: str) -> str:
-        """The drawing of a mixture; domains stand in their order, with the file and source of each part."""
-        drawn = self.plan.mixtures[mixture_id]
-        return canonical(
-            {
-                "domains": [
-                    {
-                        "name": domain.name,
-                        "weight": domain.weight,
-                        "train": _documents(domain.train),
-                        "held_out": _documents(domain.held_out),
-                    }
-                    for domain in drawn.domains
-                ],
-                "windows": drawn.windows,
-                "held_out": drawn.held_out,
-                "length": drawn.length,
-                "separator": drawn.model.separator,
-                "code": stage_code("mix"),
-                "label": f"draw mixture {drawn.id}",
-            }
-        )
 
     def compress(self, run_id: str) -> str:
         run, compress = self.plan.runs[run_id], self.plan.compress
@@ -230,6 +113,23 @@ class Jobs:
             for text in found
         }
 
+    def judge(self, judgement_id: str) -> str:
+        """The comparison of two runs' answers."""
+        judgement = self.plan.judgements[judgement_id]
+        (data,) = judgement.suite.instructions.values()
+        return canonical(
+            {
+                "label": f"judge {judgement.label}",
+                "kind": judgement.judge.kind,
+                "protocol": judgement.suite.protocol,
+                "columns": judged_columns(judgement),
+                "data_source": data.label,
+                "dtype": self.plan.evaluate["dtype"],
+                "failure": str(paths.judgement_failure(judgement.id)),
+                "code": stage_code("judge"),
+            }
+        )
+
     def collect(self, unit_name: str) -> str:
         """The unit's info file and its skipped rows."""
         plan, unit = self.plan, self.plan.units[unit_name]
@@ -255,6 +155,7 @@ class Jobs:
                         name: {
                             "title": data["experiments"][name]["title"],
                             "rows": [row_facts(row) for row in rows],
+                            **_judged(unit, name),
                         }
                         for name, rows in unit.experiments.items()
                     },
@@ -271,7 +172,7 @@ class Jobs:
                         for r in runs
                         if r.calibration
                     },
-                    "command": self._command(unit.name),
+                    "command": self.command(unit.name),
                 },
                 "skipped": [
                     skipped_columns(unit.paper.data["id"], row)
@@ -281,6 +182,7 @@ class Jobs:
                 ],
                 "runs": {r.id: columns(r) for r in runs},
                 "bases": self._bases(runs),
+                "judgements": {j.id: judged_columns(j) for of in unit.judged.values() for j in of.judgements},
                 "partial": plan.partial,
                 "code": stage_code("collect"),
                 "label": f"collect {unit.name}",
@@ -298,10 +200,6 @@ class Jobs:
         names = dict.fromkeys(row.model for rows in unit.experiments.values() for row in rows)
         names |= dict.fromkeys(row.model.name for rows in unit.counts.values() for row in rows)
         return [self.plan.inputs.model(name, unit.name) for name in names]
-
-    def _command(self, unit: str) -> str:
-        options = "" if self.plan.scale == "local" else f" --config scale={self.plan.scale}"
-        return f"snakemake --cores all {unit}".rstrip() + options
 
     def _protocols(self, suites: list[Suite]) -> dict[str, dict[str, Any]]:
         """Every protocol of some runs with all the tasks that any of them measures."""
@@ -346,7 +244,7 @@ class Jobs:
 
     def report(self, units: list[str]) -> str:
         """The report of some units."""
-        command = self._command(units[0] if len(units) == 1 else "")
+        command = self.command(units[0] if len(units) == 1 else "")
         return canonical(
             {
                 "units": [
@@ -365,23 +263,13 @@ class Jobs:
         return _relative(self.plan.units[unit].paper.path.parents[1])
 
 
-def _documents(corpus: Corpus) -> dict[str, str]:
-    return {"file": str(paths.CORPORA / f"{corpus.id}.parquet"), "source": corpus.label}
-
-
-def _fetch(what: str, text: Corpus) -> str:
-    """The parameters of fetching a corpus or instruction data."""
-    return canonical(
-        {
-            "what": what,
-            "content": text.content,
-            "source": text.label,
-            "fit": text.fit,
-            "file": str(text.file) if text.file else None,
-            "code": fetch_code(what),
-            "label": f"fetch {what} {text.name}",
-        }
-    )
+def _judged(unit: Unit, experiment: str) -> dict[str, Any]:
+    """Who judged which answers of an experiment; empty for one without a judge."""
+    found = unit.judged.get(experiment)
+    if found is None:
+        return {}
+    told = {"name": found.judge.name, "title": found.judge.title, "protocol": found.protocol}
+    return {"judged": {**told, "pairs": [list(pair) for pair in found.pairs]}}
 
 
 def _task_sources(suites: list[Suite]) -> list[dict[str, str]]:

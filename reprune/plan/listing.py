@@ -46,6 +46,12 @@ def listing(plan: Plan, units: list[str], cores: int, root: Path) -> list[str]:
         for row in rows
         if row.reason
     ]
+    lines += [
+        f"  answers of {' and '.join(pair)} are judged by {of.judge.title}"
+        for unit in units
+        for of in plan.units[unit].judged.values()
+        for pair in of.pairs
+    ]
     lines += [f"  MISSING {line}" for line in plan.missing]
     if todo:
         work = [*todo, *_unfinished_bases(plan, todo, root)]

@@ -17,6 +17,7 @@ PARSERS = RESULTS / "inputs" / "parsers"
 CALIBRATION = RESULTS / "inputs" / "calibration"
 MIXTURES = RESULTS / "inputs" / "mixtures"
 RUNS = RESULTS / "runs"
+JUDGED = RESULTS / "judged"
 
 
 def unit_folder(out: str, unit: str) -> Path:
@@ -47,6 +48,16 @@ def trained_on_file(what: str, data: str) -> Path:
         "parallel": (PARALLEL, "parquet"),
     }[what]
     return folder / f"{data}.{end}"
+
+
+def judgement_file(judgement: str) -> Path:
+    """What a judge found of the answers of two runs."""
+    return JUDGED / f"{judgement}.json"
+
+
+def judgement_failure(judgement: str) -> Path:
+    """Where a failed comparison leaves its reason."""
+    return JUDGED / f"{judgement}.failure.json"
 
 
 def failure_file(run: str) -> Path:

@@ -14,6 +14,7 @@ from reprune.plan.counts import read_counts
 from reprune.plan.grid import Grid, Row, Run
 from reprune.plan.hardware import evaluation_dtype
 from reprune.plan.inputs import Corpus, Inputs, Instructions, Model, Parallel
+from reprune.plan.judging import Judgement, read_judged
 from reprune.plan.mixture import MixtureSpec, check_mixtures
 from reprune.plan.problems import Problems, display_path, nearest
 from reprune.plan.protocols import DOWNSTREAM, SIZES, Protocols
@@ -41,6 +42,7 @@ class Plan:
     instructions: dict[str, Instructions]
     parallel: dict[str, Parallel]
     parsers: dict[str, Corpus]
+    judgements: dict[str, Judgement]
     packages: dict[str, dict[str, Any]]
     methods: dict[str, MethodEntry]
     compress: dict[str, Any]
@@ -123,7 +125,9 @@ def build_plan(config: dict[str, Any], root: Path = ROOT) -> Plan:
     for paper in papers:
         check_views(paper, protocols, problems)
         rows = {name: grid.expand(paper, name) for name in paper.data.get("experiments", {})}
-        units.update(units_of(paper, rows, read_counts(paper, inputs, methods, problems)))
+        judged = {name: read_judged(paper, name, found, grid) for name, found in rows.items()}
+        counts = read_counts(paper, inputs, methods, problems)
+        units.update(units_of(paper, rows, counts, {name: of for name, of in judged.items() if of}))
     _check_held_out(grid, problems)
     problems.raise_if_any()
     return _assemble(settings, scale, grid, units, methods, inputs)
@@ -171,6 +175,8 @@ def _check_names(
                 problems.add(scale.where("values", name), wrong)
         if name.endswith("mixture"):
             named += [(("values", name, "data"), "mixture", spec["data"], sources["data"].data["mixtures"])]
+        if name.endswith("judge") and "model" in spec:
+            named += [(("values", name, "model"), "model", spec["model"], models)]
     for keys, what, wanted, known in named:
         if wanted not in known:
             problems.add(scale.where(*keys), f"unknown {what} '{wanted}'; {nearest(wanted, known)}")
@@ -233,7 +239,7 @@ def _takes_every_method(paper: Source) -> bool:
 
 
 def _check_held_out(grid: Grid, problems: Problems) -> None:
-    """What a response suite scores must be kept from every recovery that it judges."""
+    """What a suite scores, or asks for answers to, must be kept from every recovery that it measures."""
     told = set()
     measured = [(run, suite) for run in grid.runs.values() for suite in run.suites]
     for run, suite in measured:
@@ -274,7 +280,9 @@ def _assemble(
     runs = grid.runs
     corpora = _corpora(grid)
     tasks = {d.id: d for run in runs.values() for s in run.suites for d in s.data.values()}
+    judgements = {j.id: j for unit in units.values() for of in unit.judged.values() for j in of.judgements}
     models = {run.model.id: run.model for run in runs.values()}
+    models |= {judgement.model.id: judgement.model for judgement in judgements.values()}
     calibrations = {run.calibration.id: run.calibration for run in runs.values() if run.calibration}
     trained_on = [data for run in runs.values() for _, data in run.recoveries]
     mixtures = {mixture.id: mixture for run in runs.values() for mixture in run.mixtures}
@@ -305,6 +313,7 @@ def _assemble(
         instructions,
         parallel,
         parsers,
+        judgements,
         {name: inputs.data.data["packages"][name] for name in sorted(needed)},
         methods,
         scale.data["compress"],

@@ -19,6 +19,7 @@ TRANSLATION = "translation"
 HEAD_ROLES = "head_roles"
 FOR_TRANSLATORS = (TRANSLATION, HEAD_ROLES)
 """Suites that measure translation models; all others measure language models."""
+ANSWERS = "answers"
 TEXT_SIZES = ("window", "windows")
 SIZES = {  # what a scale may change of a suite's protocols
     "perplexity": TEXT_SIZES,
@@ -28,11 +29,13 @@ SIZES = {  # what a scale may change of a suite's protocols
     RESPONSE: ("length", "limit"),
     TRANSLATION: ("limit",),
     HEAD_ROLES: ("limit",),
+    ANSWERS: ("new_tokens", "limit"),
 }
 ITEM_TOKENS = 90  # a question with its choices, or an example in a prompt: for estimates only
 SENTENCE_TOKENS = 24  # of a sentence with its translation on each side: for estimates only
 USUAL_PAIRS = 2000  # of a test set whose size the plan does not know
 STEP_TOKENS = 32  # tokens that are read in the time of a step of generation, which reads all weights for few
+ANSWERED_AT_ONCE = 8  # rows of such a step: for estimates only
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,9 @@ class Suite:
     """One protocol on one model: its resolved content and the inputs it reads, by task name.
 
     ``corpora`` are the ids of texts, ``data`` the task data of a downstream suite, ``instructions`` those of
-    which a response suite scores the answers, ``parallel`` the text of which a translation suite translates
-    a part, or a suite of head roles reads the sources with one of the ``parsers``.
+    which a response suite scores the answers, or to which an answers suite has the model answer, ``parallel``
+    the text of which a translation suite translates a part, or a suite of head roles reads the sources with
+    one of the ``parsers``.
     """
 
     protocol: str
@@ -64,6 +68,9 @@ class Suite:
         if self.suite in FOR_TRANSLATORS:
             sentences = sum(self._pairs(task) for task in self.content["tasks"])
             return sentences * SENTENCE_TOKENS * (1 + self.content.get("beams", 0))
+        if self.suite == ANSWERS:
+            answer = self.content["new_tokens"] * STEP_TOKENS // ANSWERED_AT_ONCE
+            return sum(spec["rows"] for spec in self.content["tasks"].values()) * (ITEM_TOKENS + answer)
         if self.suite != DOWNSTREAM:
             return (self.content["windows"] or 256) * self.content["window"] * len(self.content["tasks"])
         return sum(
@@ -133,6 +140,8 @@ class Protocols:
             return self._translation(source, changed, tasks or list(known), model)
         if source["suite"] == HEAD_ROLES:
             return self._head_roles(source, changed, tasks or list(known), model)
+        if source["suite"] == ANSWERS:
+            return self._answers(source, changed, tasks or list(known), context)
         return self._text(source, changed, tasks or list(known), context)
 
     def _text(self, source: dict, changed: dict, tasks: list[str], context: int) -> Suite:
@@ -196,17 +205,41 @@ class Protocols:
         sizes = {key: changed.get(key, source[key]) for key in SIZES[RESPONSE]}
         if sizes["length"] > context:
             changed["length"] = sizes["length"] = context
+        found, content = self._held_out(source, tasks, sizes["limit"])
+        kept = {key: source[key] for key in ("name", "version", "suite", "unit")}
+        return _suite(
+            source, changed, {**kept, "length": sizes["length"], "tasks": content}, instructions=found
+        )
+
+    def _answers(self, source: dict, changed: dict, tasks: list[str], context: int) -> Suite:
+        sizes = {key: changed.get(key, source[key]) for key in SIZES[ANSWERS]}
+        if sizes["new_tokens"] >= context:
+            self.problems.add(
+                self._where(source, "new_tokens"),
+                f"answers of {sizes['new_tokens']} tokens leave no room for a prompt, the model's context is "
+                f"{context}",
+            )
+        found, content = self._held_out(source, tasks, sizes["limit"])
+        kept = {key: source[key] for key in ("name", "version", "suite", "prompt")}
+        return _suite(
+            source,
+            changed,
+            {**kept, "new_tokens": sizes["new_tokens"], "tasks": content},
+            instructions=found,
+        )
+
+    def _held_out(
+        self, source: dict, tasks: list[str], limit: int
+    ) -> tuple[dict[str, Instructions], dict[str, dict[str, Any]]]:
+        """The instruction data of tasks, and which they are with how many rows are kept from training."""
         found, content = {}, {}
         for task in tasks:
             name = source["tasks"][task]["corpus"]
             rows = self.inputs.instructions(name, self._where(source, "tasks", task))
             if rows is not None:
                 found[task] = rows
-                content[task] = {"corpus": rows.id, "rows": held_out(sizes["limit"], rows.rows)}
-        kept = {key: source[key] for key in ("name", "version", "suite", "unit")}
-        return _suite(
-            source, changed, {**kept, "length": sizes["length"], "tasks": content}, instructions=found
-        )
+                content[task] = {"corpus": rows.id, "rows": held_out(limit, rows.rows)}
+        return found, content
 
     def _translation(self, source: dict, changed: dict, tasks: list[str], model: Model) -> Suite:
         """What is translated is a part of the model's own text, or of another of its languages."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from reprune.plan.recoveries import Reader
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+PROMPTS = ("alpaca", "sheared_llama")  # templates of reprune.training.instructions
 ADAPTERS = ("rank", "alpha", "dropout", "targets", "trainable_share")
 LACKS: dict[str, dict[str, tuple[str, ...]]] = {
     "lora": {},
@@ -48,11 +49,13 @@ class Recovery(Training):
     data: str = setting("alpaca-cleaned", "instruction data of config/data.yaml")
     rows: int | None = setting(None, "rows to train on at most; null for all", minimum=1)
     validation: int = setting(2000, "rows to measure the loss on, at most a tenth of the data", minimum=1)
+    prompt: str = setting("alpaca", "whose prompt a row is put into", choices=PROMPTS)
     length: int = setting(256, "tokens of an example at most, prompt and answer", minimum=8)
     epochs: int = setting(1, "times each row is seen", minimum=1)
     batch_size: int = setting(32, "examples of one optimiser step", minimum=1)
     learning_rate: float = setting(3e-4, "highest learning rate of AdamW", minimum=0)
     warmup: float = setting(100.0, "steps of rising learning rate; below 1, their share of all", minimum=0)
+    decay: str = setting("linear", "how the learning rate falls to nothing", choices=("linear", "cosine"))
     weight_decay: float = setting(0.0, "weight decay of AdamW", minimum=0)
     rank: int = setting(128, "rank of the adapters", minimum=1)
     alpha: float = setting(16.0, "scale of the adapters: alpha / rank", minimum=0)

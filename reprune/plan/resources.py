@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from reprune.method import ModelFacts, StructuralMethod
-from reprune.plan.estimate import ASSUMED_FLOPS, JOB_START_S, compress_flops, evaluate_flops, recover_flops
+from reprune.plan.estimate import (
+    ASSUMED_FLOPS,
+    JOB_START_S,
+    compress_flops,
+    evaluate_flops,
+    judge_flops,
+    recover_flops,
+)
 from reprune.plan.grid import Run
+from reprune.plan.judging import Judgement
 
 BASE_MB = 900  # torch and transformers imported
 FLOAT = 4
@@ -57,6 +65,13 @@ def evaluate_resources(run: Run) -> dict[str, int]:
     window = max((suite.longest for suite in run.suites), default=1)
     mem = BASE_MB + (2 * facts.parameters * FLOAT + 4 * window * facts.vocab_size * FLOAT) / 1e6
     return {"mem_mb": int(mem), "runtime": _minutes(evaluate_flops(run))}
+
+
+def judge_resources(judgement: Judgement) -> dict[str, int]:
+    """``mem_mb`` and ``runtime`` (minutes) of a comparison: one whole model and a text's logits."""
+    facts, tokens = judgement.model.facts, judgement.suite.longest
+    mem = BASE_MB + (facts.parameters + 2 * tokens * facts.vocab_size) * FLOAT / 1e6
+    return {"mem_mb": int(mem), "runtime": _minutes(judge_flops(judgement))}
 
 
 def _kept(facts: ModelFacts, tokens: int) -> int:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from reprune.plan.counts import CountRow
-from reprune.plan.grammar import CHECKS, COUNTS, PLOTS, QUANTITIES, TABLES
+from reprune.plan.grammar import AGAINST, CHECKS, COUNTS, PLOTS, QUANTITIES, TABLES, WIN_RATE
 from reprune.plan.grid import Row, unit_name
+from reprune.plan.judging import Judged
 from reprune.plan.problems import Problems, nearest
 from reprune.plan.source import Source
 
@@ -18,7 +19,7 @@ VIEWS = ("tables", "plots", "claims")
 class Unit:
     """What is tabulated, plotted and judged together. ``views`` are the parts of ``paper.yaml`` it draws.
 
-    ``counts`` are the rows of its tables of counts, by table.
+    ``counts`` are the rows of its tables of counts, by table, ``judged`` the comparisons of its experiments.
     """
 
     name: str
@@ -27,9 +28,15 @@ class Unit:
     experiments: dict[str, list[Row]]
     views: dict[str, list[dict[str, Any]]]
     counts: dict[str, list[CountRow]]
+    judged: dict[str, Judged]
 
 
-def units_of(paper: Source, rows: dict[str, list[Row]], counts: dict[str, list[CountRow]]) -> dict[str, Unit]:
+def units_of(
+    paper: Source,
+    rows: dict[str, list[Row]],
+    counts: dict[str, list[CountRow]],
+    judged: dict[str, Judged],
+) -> dict[str, Unit]:
     """The unit of a paper's usual experiments and tables of counts, and one for each that is on request."""
     data = paper.data
     groups: dict[str, set[str]] = {data["id"]: set()}
@@ -43,6 +50,7 @@ def units_of(paper: Source, rows: dict[str, list[Row]], counts: dict[str, list[C
             {e: rows[e] for e in rows if e in members},
             _views(data, members, name == data["id"]),
             counts if name == data["id"] else {},
+            {e: judged[e] for e in judged if e in members},
         )
         for name, members in groups.items()
         if members
@@ -68,6 +76,7 @@ def check_views(paper: Source, protocols: dict[str, Source], problems: Problems)
             continue
         _check(paper, ("tables", i), item, TABLES[item.get("kind")], problems)
         _check_tasks(paper, ("tables", i), item, protocols, problems)
+        _check_pairs(paper, ("tables", i), item, problems)
     for i, item in enumerate(paper.data.get("plots", [])):
         _check_kind(paper, ("plots", i), item, PLOTS, problems)
         _check_tasks(paper, ("plots", i), item, protocols, problems)
@@ -76,6 +85,7 @@ def check_views(paper: Source, protocols: dict[str, Source], problems: Problems)
             _check_kind(paper, ("claims", i, "checks", j), check, CHECKS, problems)
             _check_tasks(paper, ("claims", i, "checks", j), check, protocols, problems)
             _check_quantity(paper, ("claims", i, "checks", j), check, problems)
+            _check_pairs(paper, ("claims", i, "checks", j), check, problems)
 
 
 def _check_tasks(
@@ -108,6 +118,21 @@ def _check_quantity(paper: Source, at: tuple, check: dict, problems: Problems) -
         problems.add(
             paper.where(*at, "quantity"), f"unknown quantity '{name}'; {nearest(name, sorted(QUANTITIES))}"
         )
+
+
+def _check_pairs(paper: Source, at: tuple, item: dict, problems: Problems) -> None:
+    """A win rate is shown, or asked for, of two rows that the experiment has judged."""
+    if item.get("kind") != WIN_RATE:
+        return
+    experiment = paper.data.get("experiments", {}).get(item.get("experiment"), {})
+    pairs = experiment.get("judged", {}).get("pairs", [])
+    opponents = [AGAINST + right for _, right in pairs]
+    for task in (task for task in item.get("tasks", []) if task not in opponents):
+        problems.add(paper.where(*at, "tasks"), f"nothing is judged '{task}'; {nearest(task, opponents)}")
+    if {"left", "right"} <= set(item) and [item["left"], item["right"]] not in pairs:
+        known = [f"{left} {AGAINST}{right}" for left, right in pairs]
+        wanted = f"{item['left']} {AGAINST}{item['right']}"
+        problems.add(paper.where(*at, "left"), f"'{wanted}' is not judged; {nearest(wanted, known)}")
 
 
 def _check_kind(paper: Source, at: tuple, item: dict, grammar: dict, problems: Problems) -> None:

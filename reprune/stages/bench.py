@@ -13,6 +13,8 @@ from reprune.data.corpora import documents_hash, read_corpus
 from reprune.data.instructions import instructions_hash, read_instructions
 from reprune.data.parallel import pairs_hash, read_pairs
 from reprune.data.parsers import load_parser
+from reprune.evaluation.answers import SUITE as ANSWERS
+from reprune.evaluation.answers import answers
 from reprune.evaluation.block_error import block_errors
 from reprune.evaluation.downstream import SUITE as DOWNSTREAM
 from reprune.evaluation.downstream import score
@@ -63,6 +65,8 @@ class Bench:
             pairs = read_pairs(file, spec["part"])
             measured = translations(self.model, self.tokenizer, pairs, content, say)
             return {**measured, "data_hash": pairs_hash(pairs)}
+        if content["suite"] == ANSWERS:
+            return self.answers(read_instructions(file), content, task, say)
         documents = read_corpus(file)
         windows = evaluation_windows(documents, spec, content, self.tokenizer, self.job.params["separator"])
         measured = _TEXT_SUITES[content["suite"]](self, windows, say)
@@ -113,6 +117,15 @@ class Bench:
             say,
         )
         return {**told, "data_hash": pairs_hash(pairs)}
+
+    def answers(
+        self, rows: list[dict[str, str]], content: dict[str, Any], task: str, say: Progress
+    ) -> dict[str, Any]:
+        """The model's answers to held-out rows, and how long they are."""
+        return {
+            **answers(self.lm("default"), rows, content, task, say),
+            "data_hash": instructions_hash(rows),
+        }
 
     def block_error(self, windows: torch.Tensor, say: Progress) -> dict[str, Any]:
         """Relative error after the last block, and after every block of every window."""

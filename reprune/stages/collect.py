@@ -7,7 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from reprune.plan.grammar import WIN_RATE
 from reprune.plan.identity import canonical
+from reprune.plan.paths import failure_file, judgement_failure
 from reprune.records.files import read_json, whole, write_json
 from reprune.records.provenance import provenance
 from reprune.records.schema import COLUMNS, ITEM_COLUMNS, record
@@ -21,9 +23,12 @@ def run(job: Job) -> None:
     evaluations = {read_run(path): read_json(Path(path)) for path in job.input.get("evaluations", [])}
     facts = {read_run(path): read_json(Path(path)) for path in job.input.get("facts", [])}
     records = [row for evaluation in evaluations.values() for row in evaluation["records"]]
-    records += _holes(job, set(evaluations))
+    judged = {Path(path).stem: read_json(Path(path)) for path in job.input.get("judgements", [])}
+    records += [row for judgement in judged.values() for row in judgement["records"]]
+    records += _holes(job, set(evaluations)) + _unjudged(job, set(judged))
     records += [record(**provenance(), **row) for row in job.params["skipped"]]
     items = [item for evaluation in evaluations.values() for item in evaluation["items"]]
+    items += [item for judgement in judged.values() for item in judgement["items"]]
     layers = [{"run_id": run_id, **layer} for run_id, fact in facts.items() for layer in fact["layers"]]
     frame = _frame(records, COLUMNS)
     write_frame(job.output["records"], frame)
@@ -62,13 +67,26 @@ def _holes(job: Job, measured: set[str]) -> list[dict[str, Any]]:
     return rows
 
 
+def _unjudged(job: Job, judged: set[str]) -> list[dict[str, Any]]:
+    """One row for each comparison that was not made, with the reason its job left; only in partial mode."""
+    missing = {j: columns for j, columns in job.params["judgements"].items() if j not in judged}
+    if missing and not job.params["partial"]:
+        raise JobError(f"no judgement {', '.join(sorted(missing))}")
+    return [
+        record(**provenance(), **columns, metric=WIN_RATE, **_unmade(judgement_failure(judgement)))
+        for judgement, columns in missing.items()
+    ]
+
+
+def _unmade(note: Path) -> dict[str, str]:
+    """What a failed job left in ``note``."""
+    return read_json(note) if note.is_file() else {"status": "failed", "reason": "not computed yet"}
+
+
 def _failure(job: Job, run: str) -> dict[str, str]:
     """The reason that a job of a run left, or one of what it goes on from."""
-    note = Path(job.params["info"]["output"]).parent / "runs" / run / "failure.json"
-    if note.is_file():
-        return read_json(note)
-    base = job.params["bases"].get(run)
-    return _failure(job, base) if base else {"status": "failed", "reason": "not computed yet"}
+    note, base = failure_file(run), job.params["bases"].get(run)
+    return _failure(job, base) if base and not note.is_file() else _unmade(note)
 
 
 def _frame(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:

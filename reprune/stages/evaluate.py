@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from reprune.evaluation.answers import SUITE as ANSWERS
 from reprune.evaluation.downstream import SUITE as DOWNSTREAM
 from reprune.evaluation.downstream import average, declared
 from reprune.evaluation.efficiency import SUITE as EFFICIENCY
@@ -28,10 +29,12 @@ from reprune.stages.job import Job
 RESULT = "result.json"
 NOT_TOLD = ("variant", "unit", "higher_is_better", "evaluate_s")  # of what lm-eval reports beside
 AGAINST_DENSE = ("block_error", EFFICIENCY)
+BY_LM_EVAL = (DOWNSTREAM, ANSWERS)
 PROGRESS = {  # a task's unit; else windows
     DOWNSTREAM: "tokens",
     EFFICIENCY: "repeats",
     RESPONSE: "rows",
+    ANSWERS: "prompts",
     HEAD_ROLES: "sentences",
     TRANSLATION: "sentences",
 }
@@ -96,7 +99,7 @@ class Evaluation:
             "dtype": self.bench.dtype,
             "dense": self.job.params["model_id"] if content["suite"] in AGAINST_DENSE else None,
             "separator": self.job.params["separator"],
-            "lm_eval": importlib.metadata.version("lm-eval") if content["suite"] == DOWNSTREAM else None,
+            "lm_eval": importlib.metadata.version("lm-eval") if content["suite"] in BY_LM_EVAL else None,
             "code": self.job.params["suite_code"][content["suite"]],
             **({"threads": self.job.threads} if content["suite"] == EFFICIENCY else {}),
             **_library(content),

@@ -1,8 +1,8 @@
-"""Instructions with answers as training examples, prompted as Alpaca-LoRA prompts them."""
+"""Instructions with answers as training examples, in the prompts of Alpaca-LoRA or of Sheared-LLaMA."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,12 @@ WITHOUT_INPUT = (
     "Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{instruction}\n\n### Response:\n"
 )
+HELPFUL = (
+    "You are a helpful assistant. Write a response that appropriately completes the request.\n\n"
+    "### Input:\n{request}\n\n### Response:"
+)
+
+Row = Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -31,14 +37,36 @@ class Example:
         return len(self.tokens) - self.first
 
 
-def prompt_of(row: Mapping[str, str]) -> str:
-    """The prompt of a row with ``instruction`` and ``input`` (Alpaca-LoRA, ``templates/alpaca.json``)."""
+def request_of(row: Row) -> str:
+    """What a row with ``instruction`` and ``input`` asks, as a user would write it."""
+    return "\n\n".join(text for text in (row["instruction"], row["input"]) if text)
+
+
+def prompt_of(row: Row, prompt: str = "alpaca") -> str:
+    """A row in the template called ``prompt``, one of :data:`PROMPTS`."""
+    return PROMPTS[prompt](row)
+
+
+def _alpaca(row: Row) -> str:
+    """Alpaca-LoRA, ``templates/alpaca.json``."""
     template = WITH_INPUT if row["input"] else WITHOUT_INPUT
     return template.format(instruction=row["instruction"], input=row["input"])
 
 
+def _sheared_llama(row: Row) -> str:
+    """LLM-Shearing, ``instruction_tuning/prompts/sft_prompt.json``; its data have one text to answer."""
+    return HELPFUL.format(request=request_of(row))
+
+
+PROMPTS: dict[str, Callable[[Row], str]] = {"alpaca": _alpaca, "sheared_llama": _sheared_llama}
+
+
 def examples(
-    rows: Iterable[Mapping[str, str]], tokenizer: Any, length: int, train_on_inputs: bool = False
+    rows: Iterable[Row],
+    tokenizer: Any,
+    length: int,
+    train_on_inputs: bool = False,
+    prompt: str = "alpaca",
 ) -> list[Example]:
     """Prompt, ``output`` and end-of-text of every row, cut to ``length`` tokens.
 
@@ -49,7 +77,7 @@ def examples(
     rows = list(rows)
     if not rows:
         return []
-    prompts = [prompt_of(row) for row in rows]
+    prompts = [prompt_of(row, prompt) for row in rows]
     whole = _tokens(tokenizer, [p + row["output"] for p, row in zip(prompts, rows, strict=True)])
     masked = [1] * len(rows) if train_on_inputs else map(len, _tokens(tokenizer, prompts))
     made = [

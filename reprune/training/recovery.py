@@ -81,6 +81,7 @@ def _schedule(settings: Recovery) -> Schedule:
         settings.warmup,
         settings.weight_decay,
         settings.stop,
+        settings.decay,
     )
 
 
@@ -123,7 +124,7 @@ def _adapters(model: Any, settings: Recovery, dense_parameters: int, seed: int) 
 def _examples(
     rows: Sequence[Mapping[str, str]], tokenizer: Any, settings: Recovery, what: str
 ) -> list[Example]:
-    found = examples(rows, tokenizer, settings.length, settings.train_on_inputs)
+    found = examples(rows, tokenizer, settings.length, settings.train_on_inputs, settings.prompt)
     if not found:
         raise TrainingError(
             f"none of {len(rows)} {what} rows has a token to score within {settings.length}; raise `length`"

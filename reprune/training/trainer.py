@@ -1,4 +1,4 @@
-"""A small trainer: AdamW over the parameters that ask for gradients, linear warm-up and decay."""
+"""A small trainer: AdamW over the parameters that ask for gradients, warm-up and decay to nothing."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ class Schedule:
 
     ``batch_size`` examples make an optimiser step, however many of them share a forward pass. ``stop`` ends
     the training after so many of its steps, in the state that it passes through there when it goes on.
+    ``decay`` is ``linear`` or ``cosine``.
     """
 
     epochs: int
@@ -35,6 +36,7 @@ class Schedule:
     warmup: float = 0.0
     weight_decay: float = 0.0
     stop: int | None = None
+    decay: str = "linear"
 
     def steps(self, examples: int) -> int:
         """The steps of the whole training on so many examples; the last one of an epoch may be smaller."""
@@ -56,12 +58,15 @@ class Schedule:
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of step 0, 1, …: it rises to its highest over the warm-up, then falls.
 
-        transformers' ``get_linear_schedule_with_warmup``, but the first step is not lost to a rate of zero.
+        transformers' ``get_linear_schedule_with_warmup`` or ``get_cosine_schedule_with_warmup``, but the
+        first step is not lost to a rate of zero.
         """
         warmup = self.warmup if self.warmup >= 1 else round(self.warmup * steps)
         rising = (step + 1) / warmup if warmup else 1.0
-        falling = (steps - step) / max(1, steps - warmup)
-        return self.learning_rate * min(1.0, rising, falling)
+        falling = min(1.0, (steps - step) / max(1, steps - warmup))
+        if self.decay == "cosine":
+            falling = (1 - math.cos(math.pi * falling)) / 2
+        return self.learning_rate * min(rising, falling)
 
 
 def train(

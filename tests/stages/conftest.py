@@ -171,6 +171,19 @@ class Workbench:
         )
         return output
 
+    def judge(self, judgement_id: str) -> Path:
+        """Compares the answers of two runs that were evaluated."""
+        judgement = self.plan.judgements[judgement_id]
+        sides = {"left": judgement.left, "right": judgement.right}
+        inputs = {
+            side: paths.evaluation_file(run.id, run.evaluation(judgement.group))
+            for side, run in sides.items()
+        }
+        output = paths.judgement_file(judgement_id)
+        inputs["model"] = self.model(judgement.model.id)
+        self.stage("judge", self.jobs.judge(judgement_id), inputs, {"judgement": output})
+        return output
+
     def collect(self, unit: str, runs: list[Run]) -> Path:
         folder = paths.unit_folder(self.plan.out, unit)
         facts = [str(paths.RUNS / run.id / "checkpoint.json") for run in runs]
@@ -178,7 +191,7 @@ class Workbench:
         self.stage(
             "collect",
             self.jobs.collect(unit),
-            {"evaluations": evaluations, "facts": facts},
+            {"evaluations": evaluations, "facts": facts, "judgements": self._judged(unit)},
             {
                 "records": folder / "records.parquet",
                 "csv": folder / "records.csv",
@@ -189,6 +202,12 @@ class Workbench:
             },
         )
         return folder
+
+    def _judged(self, unit: str) -> list[str]:
+        files = [
+            paths.judgement_file(j.id) for of in self.plan.units[unit].judged.values() for j in of.judgements
+        ]
+        return [str(file) for file in files if file.exists()]
 
 
 @pytest.fixture

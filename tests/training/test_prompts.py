@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from reprune.training.instructions import Example, examples, prompt_of
+from reprune.plan import recovery
+from reprune.training.instructions import PROMPTS, Example, examples, prompt_of
 
 ROW = {"instruction": "Add the numbers.", "input": "", "output": "5"}
 PROMPT = (
@@ -22,6 +23,24 @@ def test_the_prompt_is_alpaca_loras():
         "Write a response that appropriately completes the request.\n\n"
         "### Instruction:\nAdd the numbers.\n\n### Input:\n2 {and} 3\n\n### Response:\n"
     )
+
+
+def test_the_prompt_of_sheared_llama_has_one_text_to_answer(tokenizer):
+    start = (
+        "You are a helpful assistant. Write a response that appropriately completes the request.\n\n"
+        "### Input:\n"
+    )
+    assert prompt_of(ROW, "sheared_llama") == start + "Add the numbers.\n\n### Response:"
+    both = prompt_of({**ROW, "input": "2 {and} 3"}, "sheared_llama")
+    assert both == start + "Add the numbers.\n\n2 {and} 3\n\n### Response:"
+    (made,) = examples([ROW], tokenizer, 512, prompt="sheared_llama")
+    assert tokenizer.decode(made.tokens[: made.first]) == prompt_of(ROW, "sheared_llama")
+    assert made.tokens[made.first :] == [*tokenizer("5")["input_ids"], END]
+
+
+def test_plans_know_the_prompts_that_there_are():
+    assert tuple(PROMPTS) == recovery.PROMPTS
+    assert recovery.Recovery().prompt == "alpaca"
 
 
 def test_only_the_response_and_the_end_are_scored(tokenizer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -148,6 +149,9 @@ def test_the_rate_rises_over_the_warm_up_and_falls_to_nothing():
         rates = [schedule.rate(step, 10) for step in range(10)]
         assert rates == pytest.approx([0.5, 1, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125])
     assert Schedule(1, 1, 3.0).rate(0, 10) == 3.0
+    falling = [Schedule(1, 1, 2.0, warmup=2, decay="cosine").rate(step, 6) for step in range(6)]
+    expected = [1.0, *(1 + math.cos(math.pi * done / 4) for done in (0, 0, 1, 2, 3))]
+    assert falling == pytest.approx(expected)
     assert [Schedule(1, 1, 1.0, warmup=100).rate(step, 2) for step in range(2)] == [0.01, 0.02]
 
 

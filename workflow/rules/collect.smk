@@ -1,4 +1,4 @@
-# A unit's records, per-item values, layer facts and notes in one folder.
+# A unit's records, per-item values, comparisons, layer facts and notes in one folder.
 
 
 rule collect:
@@ -9,6 +9,7 @@ rule collect:
         facts=lambda w: [
             RUNS / run.id / "checkpoint.json" for run in measured_runs(w.unit)
         ],
+        judgements=lambda w: judgements_of(w.unit),
     output:
         records=UNIT / "records.parquet",
         csv=UNIT / "records.csv",

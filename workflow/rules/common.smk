@@ -8,6 +8,7 @@ from reprune.plan.paths import (
     CALIBRATION,
     CORPORA,
     INSTRUCTIONS,
+    JUDGED,
     MIXTURES,
     MODELS,
     PACKAGES,
@@ -18,6 +19,7 @@ from reprune.plan.paths import (
     TASKS,
     checkpoint_facts,
     evaluation_file,
+    judgement_file,
     report_file,
     trained_on_file,
     unit_folder,
@@ -27,6 +29,7 @@ from reprune.plan.problems import ConfigError, misspelt, nearest
 from reprune.plan.resources import (
     compress_resources,
     evaluate_resources,
+    judge_resources,
     recover_resources,
 )
 
@@ -61,6 +64,7 @@ wildcard_constraints:
     task="|".join(PLAN.tasks) or "none",
     package="|".join(PLAN.packages) or "none",
     evaluation="[0-9a-f]+",
+    judgement="|".join(PLAN.judgements) or "none",
 
 
 def runs_named(recovered):
@@ -121,6 +125,13 @@ def measured_runs(unit):
     )
 
 
+def judgements_of(unit):
+    """What judges found for a unit; with `partial`, as far as it is there."""
+    judged = [j for of in PLAN.units[unit].judged.values() for j in of.judgements]
+    files = [judgement_file(j.id) for j in judged]
+    return [file for file in files if file.is_file()] if PLAN.partial else files
+
+
 def compress_input(w):
     run = PLAN.runs[w.run]
     files = {
@@ -169,6 +180,15 @@ def evaluate_input(w):
         ),
         "parsers": sorted({PARSERS / p.id for s in suites for p in s.parsers.values()}),
     }
+
+
+def judge_input(w):
+    judgement = PLAN.judgements[w.judgement]
+    left, right = (
+        evaluation_file(run.id, run.evaluation(judgement.group))
+        for run in (judgement.left, judgement.right)
+    )
+    return {"left": left, "right": right, "model": MODELS / judgement.model.id}
 
 
 def view_files(units):
