@@ -1,4 +1,4 @@
-"""A published Marian checkpoint in a mirror: vocabularies of sentencepiece, both sides' tokens, gates, saving."""
+"""A Marian checkpoint as published, in a mirror: vocabularies of both sides, gates, saving."""
 
 from __future__ import annotations
 
@@ -32,7 +32,11 @@ def learn_pieces(folder, texts, name):
 
     with (folder / f"{name}.spm").open("wb") as file:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(texts), model_writer=file, vocab_size=60, hard_vocab_limit=False, minloglevel=2
+            sentence_iterator=iter(texts),
+            model_writer=file,
+            vocab_size=60,
+            hard_vocab_limit=False,
+            minloglevel=2,
         )
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / f"{name}.spm"))
     return [pieces.id_to_piece(i) for i in range(pieces.get_piece_size())]
@@ -57,8 +61,18 @@ def mirror(tmp_path_factory):
     last = len(tokens) - 1
     sizes = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "vocab_size": len(tokens)}
     heads = {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "max_position_embeddings": 64}
-    feed = {"encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "activation_function": "swish", "scale_embedding": True}
-    special = {"pad_token_id": last, "eos_token_id": 0, "decoder_start_token_id": last, "forced_eos_token_id": 0}
+    feed = {
+        "encoder_ffn_dim": 48,
+        "decoder_ffn_dim": 48,
+        "activation_function": "swish",
+        "scale_embedding": True,
+    }
+    special = {
+        "pad_token_id": last,
+        "eos_token_id": 0,
+        "decoder_start_token_id": last,
+        "forced_eos_token_id": 0,
+    }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         model = MarianMTModel(MarianConfig(**sizes, **heads, **feed, **special, init_std=0.15))
@@ -81,7 +95,13 @@ def folder(mirror, tmp_path):
 def facts_of(mirror):
     tokens = len(json.loads((mirror / "models" / PLACE / "vocab.json").read_text()))
     told = {"architecture": "marian", "layers": 2, "decoder_layers": 2, "hidden_size": 32, "heads": 4}
-    told |= {"kv_heads": 4, "head_dim": 8, "intermediate_size": 48, "vocab_size": tokens, "tied_embeddings": True}
+    told |= {
+        "kv_heads": 4,
+        "head_dim": 8,
+        "intermediate_size": 48,
+        "vocab_size": tokens,
+        "tied_embeddings": True,
+    }
     model = load_model(mirror / "models" / PLACE)
     return {**told, "parameters": sum(t.numel() for t in tensors_of(model, torch.float32).values())}
 
@@ -90,6 +110,7 @@ def test_a_mirrors_copy_stands_for_the_hub(mirror, project):
     project.edit("config/scales/smoke.yaml", "sources: [made]", "sources: [mirror, hub, made]")
     project.edit(PAPER, "[tiny-llama]", "[opus-mt-en-ru]")
     project.edit(PAPER, "[dense, magnitude, wanda]", "[dense]")
+    project.edit(PAPER, "[perplexity-wanda]", "[translation-voita]")
     plan = project.plan(mirror=str(mirror))
     (model,) = plan.models.values()
     assert model.label == f"mirror:models/{PLACE}"
@@ -135,7 +156,9 @@ def test_it_is_trained_gated_saved_and_loaded(folder, tmp_path):
         assert torch.equal(logits_of(loaded, batch), logits_of(model, batch))
     assert load_tokenizer(saved)([PAIRS[0].source])["input_ids"] == [every[0].source]
     assert loaded.generation_config.bad_words_ids == [[model.config.pad_token_id]]
-    written = loaded.generate(batch.source[:2], attention_mask=batch.source_mask[:2], num_beams=2, max_new_tokens=6)
+    written = loaded.generate(
+        batch.source[:2], attention_mask=batch.source_mask[:2], num_beams=2, max_new_tokens=6
+    )
     assert written[0, 0] == model.config.pad_token_id not in written[:, 1:3].flatten().tolist()
 
 
