@@ -68,7 +68,7 @@ def test_the_record_has_what_the_model_was_made_of(made):
     }
     fetched = json.loads((paths.PARALLEL / f"{next(iter(workbench.plan.parallel))}.json").read_text())
     assert {part: fetched[part] for part in told} == told and set(fetched) > {"test", "source", "fit"}
-    assert record["recipe"]["steps"] == record["history"]["steps"] == 30
+    assert record["recipe"]["steps"] == record["history"]["steps"] == 150
     assert model_id in record["command"] and record["threads"] == 1
     assert {"commit", "versions"} <= set(record)
 
