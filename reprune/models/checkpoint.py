@@ -205,11 +205,22 @@ def _save_structure(model: Any, target: Path, dtype: torch.dtype, replaced: list
     told = {"format": FORMAT, "parts": parts, "replaced": [f"{prefix}.{index}" for index in replaced]}
     if parts or not _regular(model):
         told["config"] = model.config.to_dict()
-        write_json(target / CONFIG, REFUSED)
+        write_json(target / CONFIG, {**REFUSED, **_tokenizer_class(model, target)})
     else:
         model.config.save_pretrained(target)
     if "config" in told or replaced:
         write_json(target / STRUCTURE, told)
+
+
+def _tokenizer_class(model: Any, target: Path) -> dict[str, str]:
+    """The class that a tokenizer without one in its files, as Marian's, has by the architecture."""
+    from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
+
+    file = target / "tokenizer_config.json"
+    usual = TOKENIZER_MAPPING_NAMES.get(model.config.model_type)
+    if usual is None or not file.is_file() or "tokenizer_class" in read_json(file):
+        return {}
+    return {"tokenizer_class": usual}
 
 
 def _regular(model: Any) -> bool:
