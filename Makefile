@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 OUT    := $(SCALE)$(if $(REPRUNE_MIRROR),-mirror)
 RUN    := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: tables inputs test lint compare reference clean
+.PHONY: tables inputs test lint compare reference base-model clean
 
 tables: $(READY)
 	@$(RUN) snakemake --cores all --config scale=$(SCALE) \
@@ -36,6 +36,11 @@ reference:
 	cp results/$(OUT)/records.csv results/$(OUT)/report.txt results/$(OUT)/report.html results/reference/$(OUT)/
 	cd results/$(OUT) && tar -cf - --exclude='.*' $$(find * -name tables -o -name plots -o -name claims.json) \
 	  | tar -xf - -C ../reference/$(OUT)
+
+# The translation model that head pruning starts from, trained again from nothing (about an hour) and put in its place.
+base-model: $(READY)
+	@$(RUN) snakemake --cores all voita_heads_base --config scale=full
+	cp results/inputs/models/translator-en-de-trained-*/[!.]* papers/voita_heads/base/
 
 $(READY): envs/requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Reprune needs Python 3.11 or newer: make PYTHON=python3.11")'

@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 
-from reprune.data.parallel import Pair, pairs_hash, read_pairs
-from reprune.models.folder import ModelFolder
+from reprune.data.parallel import PARTS, Pair, pairs_hash, read_pairs
+from reprune.evaluation.translation import measure
+from reprune.models.checkpoint import load_model
+from reprune.models.folder import ModelFolder, load_tokenizer
 from reprune.models.sources import check_facts, save_whole
 from reprune.models.translator import Shape
 from reprune.records.files import whole, write_json
@@ -20,6 +22,8 @@ from reprune.training.keeping import Keeper
 from reprune.training.translation import TranslationCourse
 from reprune.training.translator import Recipe, train_translator
 
+SEARCH = {"beams": 4, "length_penalty": 0.6, "tokenize": "13a", "limit": None}
+LONGEST = 200
 RECORD = "training.json"  # beside the weights: what they were made of, and how
 
 
@@ -27,10 +31,11 @@ def run(job: Job) -> None:
     """Train, and write the folder whole, with a record of its training."""
     torch.set_num_threads(job.threads)
     spec = job.params
-    pairs = {part: read_pairs(Path(job.input["parallel"]), part) for part in ("train", "validation")}
+    pairs = {part: read_pairs(Path(job.input["parallel"]), part) for part in PARTS}
     hashes = {part: pairs_hash(found) for part, found in pairs.items()}
     made = {key: spec[key] for key in ("code", "recipe", "facts", "context")}
-    keeper = Keeper(Store(Path(spec["store"])), {**made, **hashes})
+    trained_on = {part: hashes[part] for part in ("train", "validation")}
+    keeper = Keeper(Store(Path(spec["store"])), {**made, **trained_on})
     model, tokenizer, history = train_translator(
         recipe_of(spec["recipe"], spec["facts"], spec["context"]),
         pairs["train"],
@@ -43,7 +48,8 @@ def run(job: Job) -> None:
         tokenizer.save_pretrained(temporary)
         save_whole(model, getattr(torch, spec["dtype"]), temporary)
         check_facts(ModelFolder(temporary), spec["facts"])
-        write_json(temporary / RECORD, _record(job, pairs, hashes, history, temporary))
+        test = translated(temporary, pairs["test"])
+        write_json(temporary / RECORD, {**_record(job, pairs, hashes, history, temporary), "test": test})
     keeper.drop()
     write_json(
         job.output["facts"],
@@ -65,6 +71,18 @@ def recipe_of(told: dict[str, Any], facts: dict[str, Any], context: int) -> Reci
         told["dropout"],
     )
     return Recipe(shape, TranslationCourse(**course), told["seed"], told["max_length"])
+
+
+def translated(folder: Path, pairs: list[Pair]) -> dict[str, Any]:
+    """What the written model's translations of the test text are worth, in float32; with signatures.
+
+    Searched for and scored as protocol ``translation-voita`` does.
+    """
+    model = load_model(folder)
+    longest = min(LONGEST, model.config.max_position_embeddings)
+    found = measure(model, load_tokenizer(folder), pairs, {**SEARCH, "longest": longest})
+    told = [found, *found["beside"]]
+    return {row["metric"]: {key: row.get(key) for key in ("value", "stderr", "variant")} for row in told}
 
 
 def _record(
