@@ -25,6 +25,7 @@ CHAPTERS = 40
 TEST, VALIDATION = 0, 13  # of the components; of the chapters as in TEST_CHAPTER
 TEST_CHAPTER, VALIDATION_CHAPTER = 7, 23
 FEWEST_WORDS, MOST_WORDS = 4, 60
+MARKUP = re.compile(r"[{}`<>\[\]]|https?:")
 NEAREST, FARTHEST = 0.4, 2.5  # of a pair's lengths in characters
 
 
@@ -55,7 +56,8 @@ def read_interface(archive: Path, spec: dict[str, Any]) -> list[Placed]:
     """Texts of a program's components in two languages, ``spec['languages']``, paired by their keys.
 
     A component is the folder above its translation files, which ``spec['member']`` matches in the first
-    language. Texts of at least four words that differ between the languages count.
+    language. Texts that differ between the languages count; single words are trained on as a dictionary is.
+    Held-out ones have at least four words and neither placeholders nor markup, which a copy would get right.
     """
     first, second = spec["languages"]
     with zipfile.ZipFile(archive) as opened:
@@ -113,8 +115,12 @@ def _component(name: str, first: dict, second: dict) -> list[Placed]:
     return [
         Placed(part, pair)
         for pair in pairs
-        if pair.source != pair.target and len(pair.source.split()) >= FEWEST_WORDS and fits(pair)
+        if pair.source != pair.target and fits(pair) and (part == "train" or _is_prose(pair))
     ]
+
+
+def _is_prose(pair: Pair) -> bool:
+    return len(pair.source.split()) >= FEWEST_WORDS and not any(map(MARKUP.search, pair))
 
 
 def _texts(tree: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], str]:
