@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from reprune.lazy import LazyModule
-from reprune.method import HEADS, ModelFacts, StructuralMethod, Target, Unsupported, setting
+from reprune.method import HEADS, ModelFacts, StructuralMethod, Target, Unsupported
+from reprune.plan.translation_settings import TranslationSettings
 from reprune.training.head_mask_settings import HeadMaskSettings
 
 if TYPE_CHECKING:
@@ -23,17 +24,8 @@ models = LazyModule("reprune.models.translation")
 
 
 @dataclass(frozen=True)
-class Settings(HeadMaskSettings):
+class Settings(TranslationSettings, HeadMaskSettings):
     """The gates' settings, and those of the training that learns them, by the paper or its code."""
-
-    steps: int = setting(16_000, "steps of the optimiser; the official code has no rule to stop", minimum=1)
-    batch_tokens: int = setting(32_000, "tokens of both languages in a step", minimum=1)
-    scale: float = setting(4.0, "factor of the weights' learning rate", minimum=1e-6)
-    warmup: int = setting(16_000, "steps of rising learning rate", minimum=1)
-    evaluate_every: int = setting(1_000, "steps between measurements of loss and gates", minimum=1)
-    smoothing: float = setting(0.1, "share of a label spread over the vocabulary", minimum=0, maximum=1)
-    max_length: int = setting(200, "tokens of a sentence that is trained on, at most", minimum=2)
-    precision: str = setting("float32", "of forward passes", choices=("float32", "bfloat16"))
 
 
 class VoitaHeads(StructuralMethod):
@@ -75,7 +67,7 @@ class VoitaHeads(StructuralMethod):
             model,
             train,
             held_out,
-            self._course(),
+            translation.TranslationCourse.of(settings),
             subject.draw_seed(),
             self._trained(model),
             gates,
@@ -84,18 +76,6 @@ class VoitaHeads(StructuralMethod):
         )
         kept = {kind: rows.tolist() for kind, rows in gates.finish().items()}
         subject.notes |= {"heads": {"kept": kept}, "gates": history, "penalty_in_code": gates.penalty_in_code}
-
-    def _course(self) -> Any:
-        settings = self.settings
-        return translation.TranslationCourse(
-            settings.steps,
-            settings.batch_tokens,
-            settings.scale,
-            settings.warmup,
-            settings.evaluate_every,
-            settings.smoothing,
-            dtype=settings.precision,
-        )
 
     def _trained(self, model: Any) -> Any:
         """With gates in the encoder alone the encoder alone learns (section 6.2), otherwise everything."""

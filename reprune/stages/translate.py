@@ -33,7 +33,7 @@ def train(job: Job, base: Base) -> tuple[dict[str, Any], float]:
         base.model,
         train_pairs,
         held_out,
-        course_of(settings),
+        TranslationCourse.of(settings),
         base.seed,
         trained,
         keeper=base.keeper,
@@ -49,17 +49,3 @@ def train(job: Job, base: Base) -> tuple[dict[str, Any], float]:
         "validation_after": losses[-1],
     }
     return facts, 0.0
-
-
-def course_of(settings: Translating) -> TranslationCourse:
-    """The course that a recovery's settings ask for."""
-    return TranslationCourse(
-        settings.steps,
-        settings.batch_tokens,
-        settings.scale,
-        settings.warmup,
-        settings.evaluate_every,
-        settings.smoothing,
-        settings.average,
-        settings.precision,
-    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -44,6 +44,12 @@ class TranslationCourse:
     smoothing: float = 0.1
     average: int = 1
     dtype: str = "float32"
+
+    @classmethod
+    def of(cls, settings: Any) -> TranslationCourse:
+        """The course that ``settings`` ask for by these names; what they do not name has its default."""
+        named = {f.name: getattr(settings, f.name) for f in fields(cls) if hasattr(settings, f.name)}
+        return cls(**named, dtype=settings.precision)
 
     def rate(self, step: int, hidden_size: int) -> float:
         """The learning rate of step 0, 1, … (Vaswani et al. 2017, equation 3, with a factor)."""
