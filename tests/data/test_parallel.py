@@ -77,10 +77,7 @@ def test_a_components_texts_are_paired_by_their_place_and_go_to_its_part(interfa
 
 def test_what_is_no_translated_sentence_is_left_out(interface):
     left_out = {
-        "one": (
-            texts("Too short here", "Same in both of them"),
-            texts("Viel zu kurz", "Same in both of them"),
-        ),
+        "one": (texts("Untranslated", "Same in both of them"), {"abort": "Same in both of them"}),
         "two": (
             texts("No one has translated this", "A\n  second  text\nof lines"),
             {"abort": "Zweiter\nText"},
@@ -90,6 +87,29 @@ def test_what_is_no_translated_sentence_is_left_out(interface):
     }
     spec, file = interface(three(left_out), (3, 2, 2))
     assert load_pairs("package", spec, file)["train"][-1] == Pair("A second text of lines", "Zweiter Text")
+
+
+def test_short_texts_and_markup_are_trained_on_and_not_held_out(interface):
+    changed = {
+        name: (
+            texts(f"Light {name} on", f"Cannot reach the host {{{name}}}"),
+            texts(f"Licht {name} an", f"Der Rechner {{{name}}} ist nicht da"),
+        )
+        for name in (TRAINED, VALIDATED, TESTED)
+    }
+    kept = "Enter the address of the device"
+    changed["five"] = (
+        texts(kept, "See https://a.b for more"),
+        texts("Gib die Adresse ein", "Mehr: https://a.b"),
+    )
+    spec, file = interface(changed, (4, 0, 0))
+    found = load_pairs("package", spec, file)
+    assert [pair.source for pair in found["train"]] == [
+        "Light abode on",
+        "Cannot reach the host {abode}",
+        kept,
+        "See https://a.b for more",
+    ]
 
 
 def test_no_source_that_is_trained_on_is_tested_and_none_is_there_twice(interface):
