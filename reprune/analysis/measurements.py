@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reprune.analysis.names import AVERAGE, FACT_TITLES, Fact, metric_of, perplexity_item
+from reprune.analysis.names import AVERAGE, FACT_TITLES, HEADS_LEFT, Fact, metric_of, perplexity_item
 from reprune.analysis.statistics import perplexity_stderr, stderr_of_mean
 from reprune.analysis.unit import Row, Run, Unit
 
@@ -83,9 +83,14 @@ def measure(unit: Unit, row: Row, quantity: Quantity) -> Measurement:
 def fact(unit: Unit, row: Row, column: str, protocol: str | None = None) -> float | None:
     """A run's cost or size from its records, the mean over seeds; None if no record has it.
 
-    ``protocol``, a name without version, restricts the evaluation time to one suite.
+    ``protocol``, a name without version, restricts the evaluation time to one suite. Numbers of heads are in
+    a run's notes.
     """
-    known = [_fact(unit.records_of(run.run_id), column, protocol) for run in row.runs]
+    if column in HEADS_LEFT:
+        noted = [unit.notes.get(str(run.run_id), {}).get("heads", {}) for run in row.runs]
+        known = [told.get("retained", {}).get(HEADS_LEFT[column]) for told in noted]
+    else:
+        known = [_fact(unit.records_of(run.run_id), column, protocol) for run in row.runs]
     values = [value for value in known if value is not None]
     return float(np.mean(values)) if values else None
 

@@ -116,7 +116,7 @@ class Fact(NamedTuple):
     @property
     def heading(self) -> str:
         """The title with its unit: ``Size (MB)``."""
-        return f"{self.title} ({self.unit})"
+        return f"{self.title} ({self.unit})" if self.unit else self.title
 
 
 FACT_TITLES = {
@@ -129,7 +129,13 @@ FACT_TITLES = {
     "recover_s": Fact("Recovery time", "s", 1.0, 1),
     "evaluate_s": Fact("Evaluation time", "s", 1.0, 1),
     "peak_rss_mb": Fact("Peak memory", "MB", 1.0, 0),
+    "encoder_heads": Fact("Encoder heads", "", 1.0, 0),
+    "decoder_heads": Fact("Decoder heads", "", 1.0, 0),
+    "cross_heads": Fact("Decoder-encoder heads", "", 1.0, 0),
 }
+
+HEADS_LEFT = {"encoder_heads": "encoder", "decoder_heads": "decoder", "cross_heads": "cross"}
+"""Facts that a run's notes have, by the kind of attention that they count."""
 
 COUNT_TITLES = {  # what a table of counts holds of a model
     "params": Fact("Parameters", "B", 1e-9, 2),

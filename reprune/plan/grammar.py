@@ -22,9 +22,9 @@ def _keys(required: str, optional: str = "", either: str = "") -> Keys:
 
 FACTS = frozenset(
     "ratio_achieved ratio_nonembedding params nonzeros bytes compress_s recover_s evaluate_s "
-    "peak_rss_mb".split()
+    "peak_rss_mb encoder_heads decoder_heads cross_heads".split()
 )
-"""Record columns that belong to a run, not to a metric: for ``facts``, ``fact`` and a plot's ``x``."""
+"""What belongs to a run, not to a metric, record columns but for heads: for ``facts``, ``fact``, a plot's ``x``."""
 
 OVER = frozenset({"projection", "block", "layer"})
 """What ``spread`` and ``near_target`` group the weights by; a layer is one projection of one block."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from reprune.evaluation.checkpoint_facts import measure_checkpoint
-from reprune.method import HEADS, ModelFacts, Target
+from reprune.method import ModelFacts, Target
 from reprune.models.checkpoint import load_model
 from reprune.models.folder import ModelFolder
 from reprune.records.files import write_json
@@ -24,17 +24,16 @@ def write_facts(
     (seconds, memory, notes), ``reports`` what the method told of layers, by block and name;
     a layer that is no longer there keeps its report.
     """
-    target = Target(**spec["target"])
-    structural = target.structural
+    structural = Target(**spec["target"]).structural
     facts = measure_checkpoint(folder, ModelFacts(**spec["dense"]) if structural else None)
     left = {(block, name): told for block, layers in reports.items() for name, told in layers.items()}
     layers = [{**vars(layer), **left.pop((layer.block, layer.layer), {})} for layer in facts.layers]
     layers += [{"block": block, "layer": name, **told} for (block, name), told in left.items()]
-    if target.kind == HEADS:
+    if spec["dense"].get("decoder_layers"):
         told["notes"].setdefault("heads", {})["retained"] = _retained(folder)
     write_json(file, {**told, "hash": folder.hash(), **facts.summary(), "layers": layers})
 
 
 def _retained(folder: ModelFolder) -> dict[str, int]:
-    """How many heads of each kind of attention the saved model has."""
+    """How many heads of each kind of attention the saved translation model has."""
     return {kind: sum(heads) for kind, heads in retained_heads(load_model(folder.path)).items()}
