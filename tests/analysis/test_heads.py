@@ -10,6 +10,7 @@ from scipy.stats import hypergeom
 from reprune.analysis.check_heads import hypergeometric
 from reprune.analysis.checks import KINDS as CHECKS
 from reprune.analysis.evidence import FAILS, HOLDS, UNDECIDED
+from reprune.analysis.measurements import fact
 from reprune.analysis.plots import draw, svg
 from reprune.analysis.wording import figures, sentence
 
@@ -96,6 +97,14 @@ def test_bleu_stands_over_the_heads_that_are_left(pruned):
     _, data = draw(pruned, spec("retained"))
     assert data.x.tolist() == [30, 17, 11, 6, 2, 0] and data.stderr.tolist() == [0.35] * 6
     assert (data.stderr_over.nunique(), data.series.unique().tolist()) == (1, ["pruned"])
+
+
+def test_heads_left_are_a_fact_of_a_row(results):
+    unit = heads_unit(results, seeds=(0, 1))
+    (row,) = unit.select("e", f"λ = {LEVELS[11]:g}")
+    assert fact(unit, row, "encoder_heads") == 11
+    (dense,) = unit.select("e", "Dense")
+    assert fact(unit, dense, "encoder_heads") is None
 
 
 def test_heads_left_stand_over_a_setting(results):
