@@ -24,7 +24,7 @@ FACTS = frozenset(
     "ratio_achieved ratio_nonembedding params nonzeros bytes compress_s recover_s evaluate_s "
     "peak_rss_mb encoder_heads decoder_heads cross_heads".split()
 )
-"""Facts of a run, not of a metric, record columns or heads left: for ``facts``, ``fact`` and a plot's ``x``."""
+"""Facts of a run: record columns, or heads left. For ``facts`` and ``fact``, and for a plot's ``x``."""
 
 OVER = frozenset({"projection", "block", "layer"})
 """What ``spread`` and ``near_target`` group the weights by; a layer is one projection of one block."""
