@@ -56,8 +56,8 @@ def read_interface(archive: Path, spec: dict[str, Any]) -> list[Placed]:
     """Texts of a program's components in two languages, ``spec['languages']``, paired by their keys.
 
     A component is the folder above its translation files, which ``spec['member']`` matches in the first
-    language. Texts that differ between the languages count; single words are trained on as a dictionary is.
-    Held-out ones have at least four words and neither placeholders nor markup, which a copy would get right.
+    language. Texts of at least four words that differ between the languages count. Those of the test part have
+    neither placeholders nor markup, which a copy of the source would get right.
     """
     first, second = spec["languages"]
     with zipfile.ZipFile(archive) as opened:
@@ -115,12 +115,9 @@ def _component(name: str, first: dict, second: dict) -> list[Placed]:
     return [
         Placed(part, pair)
         for pair in pairs
-        if pair.source != pair.target and fits(pair) and (part == "train" or _is_prose(pair))
+        if pair.source != pair.target and fits(pair) and len(pair.source.split()) >= FEWEST_WORDS
+        if part != "test" or not any(map(MARKUP.search, pair))
     ]
-
-
-def _is_prose(pair: Pair) -> bool:
-    return len(pair.source.split()) >= FEWEST_WORDS and not any(map(MARKUP.search, pair))
 
 
 def _texts(tree: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], str]:

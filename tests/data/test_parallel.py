@@ -89,27 +89,17 @@ def test_what_is_no_translated_sentence_is_left_out(interface):
     assert load_pairs("package", spec, file)["train"][-1] == Pair("A second text of lines", "Zweiter Text")
 
 
-def test_short_texts_and_markup_are_trained_on_and_not_held_out(interface):
+def test_markup_is_not_tested(interface):
     changed = {
         name: (
-            texts(f"Light {name} on", f"Cannot reach the host {{{name}}}"),
-            texts(f"Licht {name} an", f"Der Rechner {{{name}}} ist nicht da"),
+            texts(f"Cannot reach the host {{{name}}}", f"See https://{name}.org for more"),
+            texts(f"Der Rechner {{{name}}} ist nicht da", f"Mehr steht auf https://{name}.org"),
         )
         for name in (TRAINED, VALIDATED, TESTED)
     }
-    kept = "Enter the address of the device"
-    changed["five"] = (
-        texts(kept, "See https://a.b for more"),
-        texts("Gib die Adresse ein", "Mehr: https://a.b"),
-    )
-    spec, file = interface(changed, (4, 0, 0))
+    spec, file = interface(changed, (2, 2, 0))
     found = load_pairs("package", spec, file)
-    assert [pair.source for pair in found["train"]] == [
-        "Light abode on",
-        "Cannot reach the host {abode}",
-        kept,
-        "See https://a.b for more",
-    ]
+    assert found["train"][0] == Pair("Cannot reach the host {abode}", "Der Rechner {abode} ist nicht da")
 
 
 def test_no_source_that_is_trained_on_is_tested_and_none_is_there_twice(interface):
