@@ -56,7 +56,7 @@ def read_interface(archive: Path, spec: dict[str, Any]) -> list[Placed]:
     """Texts of a program's components in two languages, ``spec['languages']``, paired by their keys.
 
     A component is the folder above its translation files, which ``spec['member']`` matches in the first
-    language. Texts of at least four words that differ between the languages count. Those of the test part have
+    language. Texts of at least four words that differ between the languages count. Those that are tested have
     neither placeholders nor markup, which a copy of the source would get right.
     """
     first, second = spec["languages"]
