@@ -31,9 +31,10 @@ def draw_attention(unit: Unit, spec: dict[str, Any]) -> tuple[Figure, pd.DataFra
     pitch = TITLE + room + SIDE + FOOT
     figure = style.new_figure(
         spec["title"],
-        f"“{' '.join(words)}”: attention of each word (row) to every word (column)",
+        "Attention of each word of a sentence (row) to every word (column)",
         "\n".join(
             [
+                f"The sentence: {' '.join(words)}",  # in the lines that are wrapped: it may be long
                 style.origin(unit, [row.model], spec["protocol"], [spec["task"]]),
                 "Between words: summed over the pieces of the attended one, mean over those of the other; "
                 "what goes to the end of the sentence is left out",
