@@ -41,7 +41,7 @@ def entry() -> dict:
 def pairs() -> dict:
     """The text that it was trained on; skips where it was never fetched."""
     plan = build_plan({"scale": "local", "mirror": None})
-    (text,) = {run.model.parallel for run in plan.runs_of(["voita_heads"])}
+    text = next(run.model.parallel for run in plan.runs_of(["voita_heads"]))
     file = ROOT / PARALLEL / f"{text.id}.parquet"
     if not file.is_file():
         pytest.skip("needs the parallel text: snakemake --cores all --until fetch_parallel")
