@@ -124,7 +124,7 @@ QUANTITIES = {
         Reading(followed, "share of domains whose part in the data went the way of their excess loss"),
         Reading(settling, "change of the domains' weights after 30% of the steps over that before"),
         Reading(slowdown, "tokens per second of continued pre-training over those of pruning", "×"),
-        Reading(heads_left, "heads whose gates are open in the end", "heads"),
+        Reading(heads_left, "number of heads whose gates are open in the end", "heads"),
         Reading(cross_lead, "share of heads left in decoder-encoder attention minus that in the encoder"),
         Reading(decoder_lead, "share of heads left in the decoder minus that in the encoder"),
     )
