@@ -77,7 +77,7 @@ def sentence(unit: Unit, check: dict[str, Any]) -> str:
     words = {key: _word(unit, check, key) for key in check} | {"bound": _limit(check)}
     words["judged"] = judged_by(unit, check["experiment"])
     text = SENTENCES[check["kind"]].format(**words)
-    return text[0].upper() + text[1:]
+    return (text[0].upper() if text[0].isascii() else text[0]) + text[1:]  # λ stays small
 
 
 def _word(unit: Unit, check: dict[str, Any], key: str) -> str:
