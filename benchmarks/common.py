@@ -36,12 +36,10 @@ def arguments(
 def plan_with_inputs(scale: str, *units: str) -> Plan:
     """The plan of a scale; exits with one line if a model or a calibration of ``units`` is not there."""
     plan = build_plan({"scale": scale})
-    wanted = [MODELS / m for m in plan.models] + [
-        CALIBRATION / f"{c}.safetensors"
-        for c in plan.calibrations
-        if c in {r.calibration.id for r in plan.runs_of(list(units)) if r.calibration}
-    ]
-    missing = [str(path) for path in wanted if not path.exists()]
+    runs = plan.runs_of(list(units))
+    wanted = [MODELS / run.model.id for run in runs]
+    wanted += [CALIBRATION / f"{run.calibration.id}.safetensors" for run in runs if run.calibration]
+    missing = [str(path) for path in dict.fromkeys(wanted) if not path.exists()]
     if missing:
         sys.exit(f"missing {', '.join(missing)}; run `snakemake --cores all --config scale={scale}` first")
     return plan
