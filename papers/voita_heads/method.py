@@ -62,7 +62,6 @@ class VoitaHeads(StructuralMethod):
             for part in ("train", "validation")
         )
         gates = masks.HeadMasks(model, settings, subject.draw_seed())
-        model.set_attn_implementation("eager")  # the fused kernel's backward pass is slow in bfloat16
         history = translation.train_translation(
             model,
             train,

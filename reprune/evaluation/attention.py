@@ -10,6 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from reprune.models.attention import attention_as
+from reprune.models.translation import attention_kinds
+from reprune.surgery.head_gates import retained_heads
+
 Place = tuple[int, int]
 
 
@@ -19,7 +23,7 @@ def head_places(model: Any, kept: list[list[bool]] | None) -> list[Place]:
     ``kept`` says by layer which of the dense model's heads are there; None for a dense model.
     Raises ValueError if it has other numbers of heads than the model.
     """
-    heads = [heads_of(layer.self_attn) for layer in model.get_encoder().layers]
+    heads = retained_heads(model)["encoder"]
     if kept is None:
         kept = [[True] * count for count in heads]
     places = [(layer, head) for layer, row in enumerate(kept) for head, is_kept in enumerate(row) if is_kept]
@@ -27,11 +31,6 @@ def head_places(model: Any, kept: list[list[bool]] | None) -> list[Place]:
     if told != heads:
         raise ValueError(f"the encoder has {heads} heads by layer, its notes say {told}")
     return places
-
-
-def heads_of(attention: Any) -> int:
-    """How many heads an attention has; 0 for what stands in the place of one that lost all."""
-    return attention.num_heads if hasattr(attention, "q_proj") else 0
 
 
 def attention_maps(model: Any, tokenizer: Any, texts: list[str]) -> Iterator[tuple[list[int], np.ndarray]]:
@@ -56,18 +55,17 @@ def attention_maps(model: Any, tokenizer: Any, texts: list[str]) -> Iterator[tup
 @contextmanager
 def _recorded(model: Any) -> Iterator[dict[int, torch.Tensor]]:
     """Fills a dictionary with the weights of each layer that has heads, (sentences, heads, queries, keys)."""
-    before = model.config._attn_implementation
     maps: dict[int, torch.Tensor] = {}
+    layers = zip(attention_kinds(model)["encoder"], retained_heads(model)["encoder"], strict=True)
     handles = [
-        layer.self_attn.register_forward_hook(partial(_keep, maps, index))
-        for index, layer in enumerate(model.get_encoder().layers)
-        if heads_of(layer.self_attn)
+        attention.register_forward_hook(partial(_keep, maps, index))
+        for index, (attention, heads) in enumerate(layers)
+        if heads
     ]
-    model.set_attn_implementation("eager")  # the only one that gives its weights away
     try:
-        yield maps
+        with attention_as(model, "eager"):  # the only one that gives its weights away
+            yield maps
     finally:
-        model.set_attn_implementation(before)
         for handle in handles:
             handle.remove()
 

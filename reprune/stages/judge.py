@@ -13,6 +13,7 @@ import torch
 from reprune.evaluation.answers import SUITE as ANSWERS
 from reprune.evaluation.judge import JUDGES, Judge, Question, preferences
 from reprune.models.checkpoint import load_model
+from reprune.models.folder import load_tokenizer
 from reprune.plan.grammar import WIN_RATE
 from reprune.records.files import read_json, write_json
 from reprune.records.progress import Progress
@@ -61,11 +62,8 @@ def _answers(evaluation: Path, protocol: str) -> Items:
 
 
 def _judge(job: Job) -> Judge:
-    from transformers import AutoTokenizer
-
     model = load_model(Path(job.input["model"]), getattr(torch, job.params["dtype"]))
-    tokenizer = AutoTokenizer.from_pretrained(job.input["model"], trust_remote_code=False)
-    return JUDGES[job.params["kind"]](model, tokenizer)
+    return JUDGES[job.params["kind"]](model, load_tokenizer(job.input["model"]))
 
 
 def _compared(judge: Judge, left: Items, right: Items, say: Progress) -> list[tuple[float, float]]:

@@ -24,7 +24,6 @@ def train(job: Job, base: Base) -> tuple[dict[str, Any], float]:
     if settings.start == "scratch":
         draw_weights(base.model, base.seed)
     trained = None if settings.trained == "all" else [*encoder_parameters(base.model).values()]
-    base.model.set_attn_implementation("eager")  # the fused kernel's backward pass is slow in bfloat16
     train_pairs, held_out = (
         encode(tokenizer, read_pairs(Path(job.input["parallel"]), part), settings.max_length)
         for part in ("train", "validation")

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from reprune.calibration.sentences import AT_ONCE, IGNORED, Batch, Encoded, batches, collate, grouped
+from reprune.models.attention import attention_as
 from reprune.models.checkpoint import computed
 from reprune.training.course import Partner
 from reprune.training.keeping import Keeper
@@ -103,7 +104,8 @@ def train_translation(
     ``trained`` are the parameters to train, by default all that are not computed. A ``partner`` trains along.
     ``seed`` fixes order and dropout. With a ``keeper`` a training that was ended goes on to the identical
     result; dropping the state is the caller's. ``say`` counts tokens, roughly. The model is left frozen and
-    in evaluation mode, with the averaged weights if the course averages any.
+    in evaluation mode, with the averaged weights if the course averages any. Attention is computed by plain
+    matrix products: in bfloat16 the fused kernel's backward pass is several times slower on a CPU.
 
     The history has ``steps``, ``losses`` (nats per target token, smoothed, by step), ``evaluations``
     (``step``, ``epochs`` begun, ``tokens`` read of both languages, ``loss`` on held-out pairs without
@@ -121,7 +123,7 @@ def train_translation(
     model.requires_grad_(False).train()
     for parameter in chosen:
         parameter.requires_grad_(True)
-    with torch.random.fork_rng(devices=[]):
+    with attention_as(model, "eager"), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         training = _Training(model, chosen, train, held_out, course, seed, partner or Partner(), keeper)
         history = training.history(say)

@@ -36,13 +36,10 @@ def train_translator(
 ) -> tuple[Any, Any, dict[str, Any]]:
     """The model, frozen in float32, its tokenizer, and the history of its training.
 
-    The forward passes of training compute attention by plain matrix products: in bfloat16 the fused kernel's
-    backward pass is several times slower on a CPU. Raises
-    :class:`reprune.training.trainer.TrainingError` if it diverges.
+    Raises :class:`reprune.training.trainer.TrainingError` if it diverges.
     """
     tokenizer = learn_tokenizer([text for pair in train for text in pair], recipe.shape.vocab_size)
     model = new_model(recipe.shape, recipe.seed)
-    model.set_attn_implementation("eager")
     encoded = (encode(tokenizer, pairs, recipe.max_length) for pairs in (train, held_out))
     history = train_translation(model, *encoded, recipe.course, recipe.seed, keeper=keeper, say=say)
     return model, tokenizer, history
