@@ -19,13 +19,14 @@ from reprune.analysis.evidence import (
     undecided,
     verdict,
 )
-from reprune.analysis.heads import ENCODER, ROLES, kept_heads, roles_of
+from reprune.analysis.heads import ENCODER, ROLES, head_scores, kept_heads, roles_of
 from reprune.analysis.names import metric_noun, metric_of
 from reprune.analysis.samples import Undecided
 from reprune.analysis.statistics import bootstrap_apart
 from reprune.analysis.unit import Row, Run, Unit
 from reprune.plan.identity import stream_seed
 
+SHUFFLES = 10_000
 LEVEL = 0.05  # of an exact test, as of the intervals of other checks
 NORMAL = 1.96  # standard errors to either end of a 95 % interval
 
@@ -193,6 +194,56 @@ def _polarised(unit: Unit, row: Row, run: Run) -> tuple[float, float]:
     if not measured:
         raise Undecided(f"{row.name}: {run.reason or 'no gates were noted'}")
     return measured[0]["polarised"][ENCODER], measured[-1]["polarised"][ENCODER]
+
+
+def scores_agree(unit: Unit, check: Check) -> list[Part]:
+    """Two rows' scores put heads of one layer in like orders, on the mean of the layers behind ``after``.
+
+    Spearman's rank correlation, decided by a permutation test; of the first run of each row, since what a
+    dense model's heads are worth is no matter of seeds.
+    """
+    parts = []
+    for rows in matched_rows(unit, check, [check["left"], check["right"]]):
+        where = place(unit, check, rows)
+        try:
+            left, right = (head_scores(unit, row, row.runs[0])[check["after"] :] for row in rows)
+        except Undecided as reason:
+            parts.append(undecided(where, reason))
+            continue
+        rng = np.random.default_rng(stream_seed("permutation", check, [[r.model, r.target] for r in rows]))
+        estimate, above, below = ranks_agree(left, right, rng)
+        parts.append(
+            Part(
+                where,
+                HOLDS if above <= LEVEL else FAILS if below <= LEVEL else UNDECIDED,
+                f"rank correlation of {rows[0].label} and {rows[1].label} within layers, mean",
+                estimate,
+                items=len(left),
+                reason=f"permutation test, p = {above:.2g}",
+            )
+        )
+    return parts
+
+
+def ranks_agree(
+    left: np.ndarray, right: np.ndarray, rng: np.random.Generator
+) -> tuple[float, float, float]:
+    """Spearman's correlation of rows, their mean, and how often chance has at least, and at most, as much.
+
+    ``left`` and ``right`` are (rows, columns) without ties in a row.
+    """
+    own, other = (_standard_ranks(values) for values in (left, right))
+    shuffled = rng.permuted(np.broadcast_to(other, (SHUFFLES, *other.shape)), axis=-1)
+    estimate, drawn = (own * other).mean(), (own * shuffled).mean((1, 2))
+    tolerance = 1e-9
+    above, below = drawn >= estimate - tolerance, drawn <= estimate + tolerance
+    return float(estimate), (1 + above.sum()) / (1 + SHUFFLES), (1 + below.sum()) / (1 + SHUFFLES)
+
+
+def _standard_ranks(values: np.ndarray) -> np.ndarray:
+    """The ranks in each row, with mean 0 and variance 1."""
+    ranks = values.argsort(-1).argsort(-1).astype(float)
+    return (ranks - ranks.mean(-1, keepdims=True)) / ranks.std(-1, keepdims=True)
 
 
 def _asked(

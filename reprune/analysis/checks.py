@@ -12,6 +12,7 @@ from reprune.analysis.check_heads import (
     gates_polarise,
     heads_greater,
     role_above_median,
+    scores_agree,
 )
 from reprune.analysis.check_history import history_below, history_falls, history_ratio, history_value
 from reprune.analysis.check_metrics import Check, closer, gain_ratio, greater, less, not_less, times, within
@@ -53,6 +54,7 @@ KINDS: dict[str, Callable[[Unit, Check], list[Part]]] = {
         role_above_median,
         above_chance,
         gates_polarise,
+        scores_agree,
         win_rate,
     )
 }

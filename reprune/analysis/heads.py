@@ -52,6 +52,14 @@ def kept_heads(unit: Unit, row: Row, run: Run) -> set[tuple[int, int]]:
     return {(layer, head) for layer, heads in enumerate(pattern) for head, kept in enumerate(heads) if kept}
 
 
+def head_scores(unit: Unit, row: Row, run: Run) -> np.ndarray:
+    """(layers, heads) what a run held its heads worth. Raises :class:`Undecided` if it noted nothing."""
+    scores = _noted(unit, row, run).get("scores")
+    if scores is None:
+        raise Undecided(f"{row.name}: {run.reason or 'no scores of heads were noted'}")
+    return np.array(scores)
+
+
 def retained(unit: Unit, row: Row) -> list[int]:
     """How many encoder heads each run of a row kept. Raises :class:`Undecided` if none noted it."""
     told = [_noted(unit, row, run).get("retained", {}).get(ENCODER) for run in row.runs]

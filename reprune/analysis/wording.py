@@ -59,6 +59,7 @@ SENTENCES = {
     "end, and more than before",
     "above_chance": "{metric} of the best head in layer {layer} of {method} is more than {at_least} times "
     "that of chance",
+    "scores_agree": "{left} and {right} put the heads of a layer in like orders behind layer {after}",
     "win_rate": "{left} wins more than {at_least} % of the comparisons with {right}, {judged}",
 }
 NOUNS = {

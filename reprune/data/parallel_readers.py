@@ -72,17 +72,17 @@ def read_interface(archive: Path, spec: dict[str, Any]) -> list[Placed]:
 
 
 def read_verses(archive: Path, spec: dict[str, Any]) -> list[Placed]:
-    """Verses of two editions, ``spec['editions']``, of the SQLite database ``spec['member']``."""
+    """Verses of the SQLite database ``spec['member']`` in the edition ``spec['target']``.
+
+    Every edition of ``spec['sources']`` is trained on; what is validated and tested is of the first alone.
+    """
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(archive) as opened:
         file = opened.extract(spec["member"], folder)
         with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as database:
-            first, second = (_edition(database, name) for name in spec["editions"])
-    placed = [
-        Placed(_chapter_part(*place[:2]), Pair(verse, second[place]))
-        for place, verse in first.items()
-        if place in second and fits(Pair(verse, second[place]))
-    ]
-    return cut(placed)
+            first, *others = (_edition(database, name) for name in spec["sources"])
+            target = _edition(database, spec["target"])
+    trained = (found for edition in others for found in _verses(edition, target) if found.part == "train")
+    return cut([*_verses(first, target), *trained])
 
 
 ARCHIVE_READERS: dict[str, Callable[[Path, dict[str, Any]], list[Placed]]] = {
@@ -134,6 +134,12 @@ def _edition(database: sqlite3.Connection, name: str) -> dict[tuple[int, int, in
         "select bNumber, cNumber, vNumber, vText from bible where bbName = ? order by 1, 2, 3", (name,)
     )
     return {(book, chapter, verse): _verse(text) for book, chapter, verse, text in rows}
+
+
+def _verses(source: dict[tuple, str], target: dict[tuple, str]) -> list[Placed]:
+    """The verses that both editions have, in the order of the first."""
+    pairs = ((place, Pair(verse, target[place])) for place, verse in source.items() if place in target)
+    return [Placed(_chapter_part(*place[:2]), pair) for place, pair in pairs if fits(pair)]
 
 
 def _chapter_part(book: int, chapter: int) -> str:

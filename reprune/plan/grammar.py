@@ -90,6 +90,7 @@ CHECKS: dict[str, Keys] = {
     "role_above_median": _keys("kind experiment protocol metric tasks method role", "target"),
     "gates_polarise": _keys("kind experiment method at_least", "target"),
     "above_chance": _keys("kind experiment protocol metric tasks method layer chance at_least", "target"),
+    "scores_agree": _keys("kind experiment left right after", "target"),
     WIN_RATE: _keys("kind experiment left right at_least", "target"),
 }
 """``tasks`` may name ``average``, the mean over the tasks that a downstream protocol averages. ``margin`` is

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from heads_unit import BASELINES, DENSE, LEVELS, TASK, WORDS, heads_unit, keep
-from scipy.stats import hypergeom
+from scipy.stats import hypergeom, spearmanr
 
-from reprune.analysis.check_heads import hypergeometric
+from reprune.analysis.check_heads import hypergeometric, ranks_agree
 from reprune.analysis.checks import KINDS as CHECKS
 from reprune.analysis.evidence import FAILS, HOLDS, UNDECIDED
 from reprune.analysis.measurements import fact
@@ -210,3 +210,46 @@ def test_gates_polarise_if_more_are_open_or_closed_at_the_end(results):
 
     assert [verdicts(label) for label in "ABC"] == [[HOLDS, HOLDS], [FAILS, HOLDS], [HOLDS, FAILS]]
     assert verdicts("D") == [UNDECIDED]
+
+
+def scored(results, *scores):
+    """A unit with a row for each of ``scores``, what its run held the heads of two layers worth."""
+    for name, own in zip(("Relevance", "Confidence"), scores, strict=True):
+        notes = {"heads": {"scores": own}} if own else {}
+        results.add(name, method="head_order", kind="heads", target="2 heads", notes=notes)
+    return results.unit(unit="voita_heads", title="Voita et al.")
+
+
+AGREE = {"kind": "scores_agree", "experiment": "e", "left": "Relevance", "right": "Confidence", "after": 1}
+RISING = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4]
+
+
+def test_the_mean_rank_correlation_is_scipys():
+    left, right = np.random.default_rng(3).random((2, 5, 8))
+    expected = np.mean([spearmanr(own, other).statistic for own, other in zip(left, right, strict=True)])
+    estimate, above, below = ranks_agree(left, right, np.random.default_rng(0))
+    assert estimate == pytest.approx(expected)
+    assert above + below == pytest.approx(1, abs=0.01)
+
+
+def test_the_chance_of_a_perfect_order_is_counted():
+    estimate, above, below = ranks_agree(
+        np.array([[1.0, 2, 3]]), np.array([[5.0, 6, 9]]), np.random.default_rng(0)
+    )
+    assert estimate == pytest.approx(1) and below == pytest.approx(1)
+    assert above == pytest.approx(1 / 6, abs=0.02), "one of the six orders"
+
+
+@pytest.mark.parametrize(
+    ("confidence", "verdict"),
+    [(RISING, HOLDS), (RISING[::-1], FAILS), ([0.8, 0.1, 6.4, 0.4, 1.6, 0.2, 3.2], UNDECIDED)],
+)
+def test_scores_agree_behind_the_first_layers(results, confidence, verdict):
+    unit = scored(results, [RISING, RISING], [RISING[::-1], confidence])
+    (part,) = CHECKS["scores_agree"](unit, AGREE)
+    assert part.verdict == verdict and "p = " in part.reason
+
+
+def test_scores_that_were_not_noted_leave_agreement_undecided(results):
+    (part,) = CHECKS["scores_agree"](scored(results, [RISING, RISING], None), AGREE)
+    assert part.verdict == UNDECIDED and "no scores of heads were noted" in part.reason

@@ -139,7 +139,7 @@ def test_lengths_say_what_can_be_a_translation(pair, answer):
     assert fits(pair) == answer
 
 
-BIBLE = {"package": "b", "reader": "verses", "member": "b/bible.db", "editions": ["4", "e"]}
+BIBLE = {"package": "b", "reader": "verses", "member": "b/bible.db", "sources": ["4"], "target": "e"}
 
 
 @pytest.fixture
@@ -154,8 +154,9 @@ def bible(tmp_path):
                 for verse in (2, 1):
                     place = (1, chapter, verse)
                     english = f"In chapter {chapter} [there is] the `verse'  {verse}."
+                    another = f"Another verse {verse} of chapter {chapter}."
                     german = f"({chapter}:{verse + 1}) Kapitel {chapter}, der Vers {verse}."
-                    rows = [("4", *place, english), ("e", *place, german), ("x", *place, "other")]
+                    rows = [("4", *place, english), ("e", *place, german), ("x", *place, another)]
                     database.executemany("insert into bible values (?, ?, ?, ?, ?)", rows)
             database.execute("delete from bible where bbName = 'e' and cNumber = 40 and vNumber = 2")
         database.close()
@@ -173,6 +174,15 @@ def test_verses_are_paired_by_their_place_cleaned_and_cut_by_chapter(bible):
     chapters = {part: {pair.source.split()[2] for pair in found[part]} for part in PARTS}
     assert len(chapters["validation"]) == len(chapters["test"]) == 1, "neighbours stay together"
     assert not chapters["train"] & (chapters["validation"] | chapters["test"])
+
+
+def test_other_editions_are_trained_on_and_not_tested(bible):
+    spec, file = bible((150, 2, 2))
+    found = load_pairs("package", {**spec, "sources": ["4", "x"]}, file)
+    assert all(pair.source.startswith("In") for part in ("validation", "test") for pair in found[part])
+    first, other = found["train"][:75], found["train"][75:]
+    assert [pair.source.split()[0] for pair in (first[0], other[0])] == ["In", "Another"]
+    assert [pair.target for pair in other] == [pair.target for pair in first]
 
 
 def test_another_number_of_pairs_than_declared_is_refused_in_one_line(bible):
