@@ -225,9 +225,7 @@ def scores_agree(unit: Unit, check: Check) -> list[Part]:
     return parts
 
 
-def ranks_agree(
-    left: np.ndarray, right: np.ndarray, rng: np.random.Generator
-) -> tuple[float, float, float]:
+def ranks_agree(left: np.ndarray, right: np.ndarray, rng: np.random.Generator) -> tuple[float, float, float]:
     """Spearman's correlation of rows, their mean, and how often chance has at least, and at most, as much.
 
     ``left`` and ``right`` are (rows, columns) without ties in a row.

@@ -26,6 +26,7 @@ TEST, VALIDATION = 0, 13  # of the components; of the chapters as in TEST_CHAPTE
 TEST_CHAPTER, VALIDATION_CHAPTER = 7, 23
 FEWEST_WORDS, MOST_WORDS = 4, 60
 MARKUP = re.compile(r"[{}`<>\[\]]|https?:")
+CLAUSE_ENDS = (re.compile(r"(?:(?<=[.;:?!])|(?<=[.;:?!][\"“”]))\s+"), re.compile(r"(?<=,)\s+"))
 NEAREST, FARTHEST = 0.4, 2.5  # of a pair's lengths in characters
 
 
@@ -75,14 +76,18 @@ def read_verses(archive: Path, spec: dict[str, Any]) -> list[Placed]:
     """Verses of the SQLite database ``spec['member']`` in the edition ``spec['target']``.
 
     Every edition of ``spec['sources']`` is trained on; what is validated and tested is of the first alone.
+    Verses of more words than ``spec['longest']``, if it is told, are cut into :func:`clauses`.
     """
+    longest = spec.get("longest", MOST_WORDS)
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(archive) as opened:
         file = opened.extract(spec["member"], folder)
         with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as database:
             first, *others = (_edition(database, name) for name in spec["sources"])
             target = _edition(database, spec["target"])
-    trained = (found for edition in others for found in _verses(edition, target) if found.part == "train")
-    return cut([*_verses(first, target), *trained])
+    verses = _verses(first, target) + [
+        placed for edition in others for placed in _verses(edition, target) if placed.part == "train"
+    ]
+    return cut([Placed(part, pair) for part, verse in verses for pair in clauses(verse, longest)])
 
 
 ARCHIVE_READERS: dict[str, Callable[[Path, dict[str, Any]], list[Placed]]] = {
@@ -106,6 +111,22 @@ def fits(pair: Pair) -> bool:
     if not all(pair) or max(len(side.split()) for side in pair) > MOST_WORDS:
         return False
     return NEAREST <= len(pair.target) / len(pair.source) <= FARTHEST
+
+
+def clauses(pair: Pair, longest: int) -> list[Pair]:
+    """The pair itself, or if a side has more words than ``longest``, its clauses, each with its translation.
+
+    It is cut where both sides have as many clauses and these fit each other, at commas only where nothing
+    else cuts it. A part that stays too long is left out.
+    """
+    if max(len(side.split()) for side in pair) <= longest:
+        return [pair]
+    for ends in CLAUSE_ENDS:
+        sources, targets = (ends.split(side) for side in pair)
+        parts = [Pair(*sides) for sides in zip(sources, targets, strict=False)]
+        if 1 < len(sources) == len(targets) and all(map(fits, parts)):
+            return [found for part in parts for found in clauses(part, longest)]
+    return []
 
 
 def _component(name: str, first: dict, second: dict) -> list[Placed]:

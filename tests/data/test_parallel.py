@@ -14,7 +14,7 @@ import yaml
 
 from reprune.data.packages import FetchError
 from reprune.data.parallel import PARTS, Pair, load_pairs, made_pairs, pairs_hash, read_pairs, write_pairs
-from reprune.data.parallel_readers import Placed, cut, fits
+from reprune.data.parallel_readers import Placed, clauses, cut, fits
 
 ROOT = Path(__file__).parents[2]
 DATA = yaml.safe_load((ROOT / "config" / "data.yaml").read_text(encoding="utf-8"))["parallel"]
@@ -174,6 +174,24 @@ def test_verses_are_paired_by_their_place_cleaned_and_cut_by_chapter(bible):
     chapters = {part: {pair.source.split()[2] for pair in found[part]} for part in PARTS}
     assert len(chapters["validation"]) == len(chapters["test"]) == 1, "neighbours stay together"
     assert not chapters["train"] & (chapters["validation"] | chapters["test"])
+
+
+@pytest.mark.parametrize(
+    ("pair", "parts"),
+    [
+        (Pair("one two three", "eins zwei drei"), [("one two three", "eins zwei drei")]),
+        (Pair("He came; he saw.", "Er kam: er sah."), [("He came;", "Er kam:"), ("he saw.", "er sah.")]),
+        (
+            Pair('"Go, now." They went, all', "„Geh, nun.“ Sie gingen, alle"),
+            [('"Go, now."', "„Geh, nun.“"), ("They went, all", "Sie gingen, alle")],
+        ),
+        (Pair("a, b c d", "a, b c d e"), [("a,", "a,")]),
+        (Pair("He came, he saw.", "Er kam und er sah."), []),
+        (Pair("Go; and then he was there.", "Und so ging er denn hin; da."), []),
+    ],
+)
+def test_long_pairs_are_cut_where_both_sides_have_as_many_clauses(pair, parts):
+    assert clauses(pair, 3) == [Pair(*part) for part in parts]
 
 
 def test_other_editions_are_trained_on_and_not_tested(bible):
