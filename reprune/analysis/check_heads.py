@@ -53,16 +53,20 @@ def _enriched(unit: Unit, check: Check, rows: tuple[Row, ...], task: str) -> Par
     estimate = 100 * (found / drawn - len(labelled) / len(roles))
     counted = f"{found} of {drawn} kept, {len(labelled)} of {len(roles)} in all"
     above, below = float(chances[found:].sum()), float(chances[: found + 1].sum())
-    decided = HOLDS if above <= LEVEL else FAILS if below <= LEVEL else UNDECIDED
     return Part(
         place(unit, check, rows, task),
-        decided,
+        _by_chances(above, below),
         f"share of heads with a role among those kept by {row.label} minus that in {dense.label}",
         estimate,
         seeds=len(kept),
         reason=f"{counted}, hypergeometric p = {above:.2g}",
         unit="points",
     )
+
+
+def _by_chances(above: float, below: float) -> str:
+    """The verdict of an exact test: chance rarely has at least as much, or at most as much."""
+    return HOLDS if above <= LEVEL else FAILS if below <= LEVEL else UNDECIDED
 
 
 def hypergeometric(heads: int, labelled: int, kept: int) -> np.ndarray:
@@ -215,7 +219,7 @@ def scores_agree(unit: Unit, check: Check) -> list[Part]:
         parts.append(
             Part(
                 where,
-                HOLDS if above <= LEVEL else FAILS if below <= LEVEL else UNDECIDED,
+                _by_chances(above, below),
                 f"rank correlation of {rows[0].label} and {rows[1].label} within layers, mean",
                 estimate,
                 items=len(left),

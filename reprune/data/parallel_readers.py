@@ -108,7 +108,7 @@ def cut(placed: list[Placed]) -> list[Placed]:
 
 def fits(pair: Pair) -> bool:
     """Whether both sides say something, in a number of characters that can be a translation of the other."""
-    if not all(pair) or max(len(side.split()) for side in pair) > MOST_WORDS:
+    if not all(pair) or _words(pair) > MOST_WORDS:
         return False
     return NEAREST <= len(pair.target) / len(pair.source) <= FARTHEST
 
@@ -119,7 +119,7 @@ def clauses(pair: Pair, longest: int) -> list[Pair]:
     It is cut where both sides have as many clauses and these fit each other, at commas only where nothing
     else cuts it. A part that stays too long is left out.
     """
-    if max(len(side.split()) for side in pair) <= longest:
+    if _words(pair) <= longest:
         return [pair]
     for ends in CLAUSE_ENDS:
         sources, targets = (ends.split(side) for side in pair)
@@ -127,6 +127,11 @@ def clauses(pair: Pair, longest: int) -> list[Pair]:
         if 1 < len(sources) == len(targets) and all(map(fits, parts)):
             return [found for part in parts for found in clauses(part, longest)]
     return []
+
+
+def _words(pair: Pair) -> int:
+    """The words of the longer side."""
+    return max(len(side.split()) for side in pair)
 
 
 def _component(name: str, first: dict, second: dict) -> list[Placed]:

@@ -32,6 +32,40 @@ def tiny_model(tiny_folder) -> Callable[..., Any]:
 
 
 @pytest.fixture
+def at_each_step(monkeypatch) -> Callable[..., list]:
+    """Has ``read`` called with an optimiser before every step it takes; the list of what it returned."""
+
+    def watched(kind: type[torch.optim.Optimizer], read: Callable[[Any], Any]) -> list:
+        seen, step = [], kind.step
+
+        def noted(self, *args):
+            seen.append(read(self))
+            return step(self, *args)
+
+        monkeypatch.setattr(kind, "step", noted)
+        return seen
+
+    return watched
+
+
+@pytest.fixture
+def rates_of_steps(at_each_step) -> Callable[..., list[list[float]]]:
+    """The rates by group of every step that a kind of optimiser takes from now on."""
+    return lambda kind: at_each_step(kind, lambda own: [group["lr"] for group in own.param_groups])
+
+
+@pytest.fixture
+def norms_of_steps(at_each_step) -> Callable[..., list[float]]:
+    """The norm of the whole gradient at every step that a kind of optimiser takes from now on."""
+
+    def norm(own):
+        grads = [p.grad for group in own.param_groups for p in group["params"]]
+        return torch.stack([g.norm() for g in grads]).norm().item()
+
+    return lambda kind: at_each_step(kind, norm)
+
+
+@pytest.fixture
 def low_rank_model(tiny_model) -> Callable[[], Any]:
     """The tiny model with all linear layers of its last block as factors of rank 4."""
 

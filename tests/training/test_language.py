@@ -220,14 +220,8 @@ def test_a_state_is_kept_only_when_it_is_due(trained, tmp_path):
     assert keeper.latest() is None
 
 
-def test_a_partner_is_trained_along_by_its_own_rates(trained, tiny_model, monkeypatch):
-    rates, step = [], torch.optim.AdamW.step
-
-    def seen(self, *args):
-        rates.append([group["lr"] for group in self.param_groups])
-        return step(self, *args)
-
-    monkeypatch.setattr(torch.optim.AdamW, "step", seen)
+def test_a_partner_is_trained_along_by_its_own_rates(trained, tiny_model, rates_of_steps):
+    rates = rates_of_steps(torch.optim.AdamW)
     model = tiny_model()
     scales = Scales(model)
     _, history = trained(model=model, partner=scales)
@@ -257,15 +251,8 @@ def test_what_a_partner_adds_counts_once_however_many_passes_a_step_has(trained,
         torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-7)
 
 
-def test_the_gradient_of_everything_is_clipped_to_norm_one(trained, tiny_model, monkeypatch):
-    norms, step = [], torch.optim.AdamW.step
-
-    def seen(self, *args):
-        grads = [p.grad for group in self.param_groups for p in group["params"]]
-        norms.append(torch.stack([g.norm() for g in grads]).norm().item())
-        return step(self, *args)
-
-    monkeypatch.setattr(torch.optim.AdamW, "step", seen)
+def test_the_gradient_of_everything_is_clipped_to_norm_one(trained, tiny_model, norms_of_steps):
+    norms = norms_of_steps(torch.optim.AdamW)
     model = tiny_model()
     with torch.no_grad():
         model.lm_head.weight.mul_(50)

@@ -160,17 +160,9 @@ def test_the_steps_of_an_epoch_hold_all_examples(examples, steps):
     assert SCHEDULE.steps(examples) == steps
 
 
-def test_the_gradient_is_clipped_to_norm_one(last_block, made_examples, monkeypatch):
+def test_the_gradient_is_clipped_to_norm_one(last_block, made_examples, norms_of_steps):
     """Adam forgets scale, so the norm is seen where the optimiser takes it."""
-    norms = []
-    step = torch.optim.AdamW.step
-
-    def seen(self, *args):
-        grads = [p.grad for g in self.param_groups for p in g["params"]]
-        norms.append(torch.stack([g.norm() for g in grads]).norm().item())
-        return step(self, *args)
-
-    monkeypatch.setattr(torch.optim.AdamW, "step", seen)
+    norms = norms_of_steps(torch.optim.AdamW)
     model = last_block()
     with torch.no_grad():
         model.lm_head.weight.mul_(50)

@@ -41,14 +41,8 @@ def test_the_rate_rises_to_the_end_of_the_warm_up_and_falls_with_the_root():
     assert rates[63_999] == pytest.approx(rates[15_999] / 2)
 
 
-def test_a_step_has_the_rate_of_its_number_and_gates_the_same_share_of_theirs(monkeypatch):
-    rates, step = [], torch.optim.Adam.step
-
-    def seen(self, *args):
-        rates.append([group["lr"] for group in self.param_groups])
-        return step(self, *args)
-
-    monkeypatch.setattr(torch.optim.Adam, "step", seen)
+def test_a_step_has_the_rate_of_its_number_and_gates_the_same_share_of_theirs(rates_of_steps):
+    rates = rates_of_steps(torch.optim.Adam)
     model = small_marian()
     trained(model=model, partner=HeadMasks(model, HeadMaskSettings(mask_rate=0.5), 0))
     own = [COURSE.rate(step, 32) for step in range(7)]
