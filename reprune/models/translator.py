@@ -18,6 +18,7 @@ PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 WORD = "\u2581"  # begins a word, where a space was
 SPECIAL = (PAD, END, UNKNOWN)
 ALPHABET = 400  # characters that have a token
+WRITING = ("v_proj", "out_proj", "fc1", "fc2")  # modules that make what is added to the residual stream
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,14 @@ def draw_weights(model: Any, seed: int) -> None:
 
 
 def _start_evenly(model: Any) -> None:
-    """Give every matrix Glorot's uniform start, as the authors' code does, but the embeddings."""
+    """Give every matrix Glorot's uniform start, as the authors' code does, but the embeddings.
+
+    Matrices that write into the residual stream are smaller by (8 N)^-1/4 for N encoder layers, DeepNet's gain for
+    encoders (Wang et al. 2022, arXiv 2203.00555, Figure 2; without its scaled residuals, which Marian does not
+    have): before attention has learned to point it averages the sentence into every token, and at gain 1 six
+    post-norm layers of that make all tokens alike, so that training stalls.
+    """
+    small = (8 * model.config.encoder_layers) ** -0.25
     for name, parameter in model.named_parameters():
         if parameter.ndim == 2 and "embed" not in name and "shared" not in name:
-            torch.nn.init.xavier_uniform_(parameter)
+            torch.nn.init.xavier_uniform_(parameter, gain=small if name.split(".")[-2] in WRITING else 1.0)
