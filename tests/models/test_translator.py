@@ -132,15 +132,38 @@ def test_equal_seeds_give_equal_weights_and_the_global_state_is_left_alone():
 
 
 def test_matrices_start_between_glorots_bounds_and_embeddings_by_the_width():
-    model = new_model(Shape(1, 1, 128, 512, 8, 2000, 16, 0.0), 0)
-    narrow, wide = (getattr(model.model.encoder.layers[0], name).weight for name in ("fc1", "fc2"))
-    for matrix in (narrow, wide, model.model.decoder.layers[0].encoder_attn.k_proj.weight):
-        bound = (6 / sum(matrix.shape)) ** 0.5
-        assert 0.98 * bound < matrix.abs().max() <= bound and abs(matrix.mean()) < 0.02 * bound
+    """What is added to the residual stream is smaller: (8 · 2)^-1/4 is a half."""
+    model = new_model(Shape(2, 1, 128, 512, 8, 2000, 16, 0.0), 0)
+    layers = model.model.encoder.layers[1], model.model.decoder.layers[0]
+    gains = {"fc1": 0.5, "fc2": 0.5, "v_proj": 0.5, "out_proj": 0.5, "k_proj": 1.0, "q_proj": 1.0}
+    for place in (*layers, layers[0].self_attn, layers[1].self_attn, layers[1].encoder_attn):
+        for name, gain in gains.items():
+            if (module := getattr(place, name, None)) is not None:
+                bound = gain * (6 / sum(module.weight.shape)) ** 0.5
+                assert 0.98 * bound < module.weight.abs().max() <= bound
+                assert abs(module.weight.mean()) < 0.02 * bound
     embedding = model.model.shared.weight
     assert embedding[model.config.pad_token_id].eq(0).all()
     assert embedding[1:].std().item() == pytest.approx(128**-0.5, rel=0.02)
     assert embedding is model.lm_head.weight is model.model.decoder.embed_tokens.weight
+
+
+def test_six_layers_at_their_start_leave_tokens_apart():
+    """Of six post-norm layers at Glorot's gain tokens come out alike, and training stalls; here they do not."""
+    tokens = torch.arange(3, 43)[None]
+    model = new_model(Shape(6, 1, 128, 512, 8, 100, 64, 0.0), 0)
+    assert _likeness(model, tokens) < 0.3
+    for name, parameter in model.named_parameters():
+        if name.split(".")[-2] in ("v_proj", "out_proj", "fc1", "fc2") and parameter.ndim == 2:
+            torch.nn.init.xavier_uniform_(parameter)
+    assert _likeness(model, tokens) > 0.9
+
+
+def _likeness(model, tokens):
+    """The mean cosine between the encoder's outputs for different tokens."""
+    states = torch.nn.functional.normalize(model.get_encoder()(tokens).last_hidden_state[0], dim=-1)
+    apart = ~torch.eye(len(states)).bool()
+    return (states @ states.T)[apart].mean().item()
 
 
 @pytest.mark.parametrize("pruned", [False, True])
