@@ -149,7 +149,7 @@ def test_matrices_start_between_glorots_bounds_and_embeddings_by_the_width():
 
 
 def test_six_layers_at_their_start_leave_tokens_apart():
-    """Of six post-norm layers at Glorot's gain tokens come out alike, and training stalls; here they do not."""
+    """Out of six post-norm layers at Glorot's gain all tokens come alike, and training stalls."""
     tokens = torch.arange(3, 43)[None]
     model = new_model(Shape(6, 1, 128, 512, 8, 100, 64, 0.0), 0)
     assert _likeness(model, tokens) < 0.3
