@@ -128,10 +128,10 @@ def draw_weights(model: Any, seed: int) -> None:
 def _start_evenly(model: Any) -> None:
     """Give every matrix Glorot's uniform start, as the authors' code does, but the embeddings.
 
-    Matrices that write into the residual stream are smaller by (8 N)^-1/4 for N encoder layers, DeepNet's gain for
-    encoders (Wang et al. 2022, arXiv 2203.00555, Figure 2; without its scaled residuals, which Marian does not
-    have): before attention has learned to point it averages the sentence into every token, and at gain 1 six
-    post-norm layers of that make all tokens alike, so that training stalls.
+    Those that write into the residual stream are smaller by (8 N)^-1/4 for N encoder layers, DeepNet's gain
+    for encoders (Wang et al. 2022, arXiv 2203.00555, Figure 2; without its scaled residuals, which Marian does
+    not have). Before attention has learned to point it averages the sentence into every token; at gain 1 six
+    post-norm layers of that make all tokens alike, and training stalls.
     """
     small = (8 * model.config.encoder_layers) ** -0.25
     for name, parameter in model.named_parameters():
