@@ -129,8 +129,8 @@ def _start_evenly(model: Any) -> None:
     """Give every matrix Glorot's uniform start, as the authors' code does, but the embeddings.
 
     Those that write into the residual stream are smaller by (8 N)^-1/4 for N encoder layers, DeepNet's gain
-    for encoders (Wang et al. 2022, arXiv 2203.00555, Figure 2; without its scaled residuals, which Marian does
-    not have). Before attention has learned to point it averages the sentence into every token; at gain 1 six
+    for encoders (Wang et al. 2022, arXiv 2203.00555, Figure 2; without its scaled residuals, which Marian
+    lacks). Before attention has learned to point it averages the sentence into every token; at gain 1 six
     post-norm layers of that make all tokens alike, and training stalls.
     """
     small = (8 * model.config.encoder_layers) ** -0.25
