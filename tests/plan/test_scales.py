@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import pytest
 
 from reprune.plan.identity import canonical
@@ -121,3 +123,20 @@ def test_a_dry_run_at_paper_scale_lists_what_is_missing(cached_nothing, monkeypa
     lines = listing(plan, plan.default_units, 2, tmp_path)
     assert {line.split()[1] for line in lines if line.startswith("  MISSING ")} >= {"c4-train:", "llama-7b:"}
     assert any(line.startswith("  about ") for line in lines)
+
+
+@pytest.mark.parametrize("scale", ["smoke", "local", "full", "paper"])
+def test_controls_of_head_pruning_are_trained_on_as_long_as_gates(scale, monkeypatch):
+    """And a pattern from scratch at least as long as base model and gates together, where we trained that."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    plan = build_plan({"scale": scale})
+    runs = plan.runs_of(["voita_heads", "voita_heads_curve", "voita_heads_scratch", "voita_heads_base"])
+    course = operator.attrgetter("steps", "batch_tokens", "scale", "warmup", "max_length", "precision")
+    gates = {course(run.settings) for run in runs if run.method.id == "voita_heads"}
+    trained = [run.recoveries[-1].how for run in runs if run.recoveries]
+    assert gates == {course(how) for how in trained if how.start == "pruned"} and len(gates) == 1
+    recipes = [run.model.content["source"].get("trained") for run in runs]
+    base = max((recipe["steps"] * recipe["batch_tokens"] for recipe in recipes if recipe), default=0)
+    (scratch,) = (how for how in {how for how in trained if how.start == "scratch"})
+    ((steps, tokens, *_),) = gates
+    assert scale == "smoke" or scratch.steps * scratch.batch_tokens >= base + steps * tokens
