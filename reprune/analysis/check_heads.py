@@ -76,6 +76,52 @@ def hypergeometric(heads: int, labelled: int, kept: int) -> np.ndarray:
     ) / math.comb(heads, kept)
 
 
+def kept_are_higher(unit: Unit, check: Check) -> list[Part]:
+    """Heads that ``method`` keeps have on the mean a higher metric in ``than`` than those it removes.
+
+    Decided by a permutation test, that of keeping as many heads at random; seeds are counted together.
+    """
+    return _asked(unit, check, [check["method"], check["than"]], _kept_are_higher)
+
+
+def _kept_are_higher(unit: Unit, check: Check, rows: tuple[Row, ...], task: str) -> Part:
+    (row, dense), metric = rows, metric_of(check["metric"])
+    heads = roles_of(unit, dense, dense.runs[0], check["protocol"], task)[check["metric"]]
+    values = metric.factor * heads.dropna()
+    kept = [
+        np.array([head in own for head in values.index])
+        for own in (kept_heads(unit, row, run) for run in row.runs if run.run_id)
+    ]
+    if any(own.all() or not own.any() for own in kept):
+        raise Undecided(f"{row.name}: it keeps all heads, or none, and nothing is to be compared")
+    rng = np.random.default_rng(stream_seed("permutation", check, task, [[r.model, r.target] for r in rows]))
+    estimate, above, below = chance_of_lead(values.to_numpy(), kept, rng)
+    return Part(
+        place(unit, check, rows, task),
+        _by_chances(above, below),
+        f"{metric_noun(check['metric'])} in {dense.label}, heads kept by {row.label} minus heads removed",
+        estimate,
+        items=len(values),
+        seeds=len(kept),
+        reason=f"{' and '.join(str(own.sum()) for own in kept)} kept, permutation test, p = {above:.2g}",
+        unit=metric.difference,
+    )
+
+
+def chance_of_lead(
+    values: np.ndarray, kept: list[np.ndarray], rng: np.random.Generator
+) -> tuple[float, float, float]:
+    """How much higher ``values`` are where ``kept``, and how often chance has at least, and at most, as much.
+
+    ``kept`` are several patterns, each (values,) with both; the lead is a mean over them.
+    """
+    shuffled = rng.permuted(np.broadcast_to(values, (SHUFFLES, len(kept), len(values))), axis=-1)
+    masks = np.stack(kept)
+    weights = masks / masks.sum(1, keepdims=True) - ~masks / (~masks).sum(1, keepdims=True)
+    estimate, drawn = (weights * values).sum(1).mean(), (weights * shuffled).sum(-1).mean(1)
+    return _chances(float(estimate), drawn)
+
+
 def heads_greater(unit: Unit, check: Check) -> list[Part]:
     """The metric of heads is on the mean higher in ``left`` than in ``right``, which may have others.
 
@@ -237,9 +283,14 @@ def ranks_agree(left: np.ndarray, right: np.ndarray, rng: np.random.Generator) -
     own, other = (_standard_ranks(values) for values in (left, right))
     shuffled = rng.permuted(np.broadcast_to(other, (SHUFFLES, *other.shape)), axis=-1)
     estimate, drawn = (own * other).mean(), (own * shuffled).mean((1, 2))
+    return _chances(float(estimate), drawn)
+
+
+def _chances(estimate: float, drawn: np.ndarray) -> tuple[float, float, float]:
+    """``estimate``, and how often ``drawn`` by chance is at least, and at most, as much."""
     tolerance = 1e-9
     above, below = drawn >= estimate - tolerance, drawn <= estimate + tolerance
-    return float(estimate), (1 + above.sum()) / (1 + SHUFFLES), (1 + below.sum()) / (1 + SHUFFLES)
+    return estimate, (1 + above.sum()) / (1 + len(drawn)), (1 + below.sum()) / (1 + len(drawn))
 
 
 def _standard_ranks(values: np.ndarray) -> np.ndarray:

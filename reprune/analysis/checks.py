@@ -11,6 +11,7 @@ from reprune.analysis.check_heads import (
     enriched,
     gates_polarise,
     heads_greater,
+    kept_are_higher,
     role_above_median,
     scores_agree,
 )
@@ -51,6 +52,7 @@ KINDS: dict[str, Callable[[Unit, Check], list[Part]]] = {
         history_below,
         enriched,
         heads_greater,
+        kept_are_higher,
         role_above_median,
         above_chance,
         gates_polarise,

@@ -100,6 +100,7 @@ METRICS = {
     "functions_per_head": Metric("Roles per head", decimals=2),
     "confidence": Metric("Confidence", decimals=2),
     "positional_share": Metric("Queries at one offset", "%", 100.0, "points", 1, over="sentences"),
+    "syntactic_margin": Metric("Lead over the best fixed offset on a relation", "%", 100.0, "points", 1),
     "rare_share": Metric("Rarest token pointed at", "%", 100.0, "points", 1, over="sentences"),
     "two_rarest_share": Metric("One of the two rarest pointed at", "%", 100.0, "points", 1, over="sentences"),
 }

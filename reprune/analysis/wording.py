@@ -53,6 +53,8 @@ SENTENCES = {
     "history_below": "held-out loss of {left} is below that of {right} at equal tokens, wherever both were "
     "measured after {after} of them",
     "enriched": "heads with a role in {than} are a larger share of those that {method} keeps than of all",
+    "kept_are_higher": "{metric} in {than}, mean over heads, is higher for those that {method} keeps than "
+    "for those that it removes",
     "heads_greater": "{metric}, mean over heads, is higher for {left} than for {right}",
     "role_above_median": "{metric} of every head of {method} whose role is {role} is above the median head's",
     "gates_polarise": "a share of {at_least} of the gates of {method} is nearly always open or closed in the "
@@ -67,6 +69,7 @@ NOUNS = {
     "layer_fact": "layer",
     "history_below": "measurement",
     "heads_greater": "head",
+    "kept_are_higher": "head",
     "role_above_median": "head",
     "win_rate": "prompt",
 }  # what a check's items are

@@ -86,6 +86,7 @@ CHECKS: dict[str, Keys] = {
     "history_falls": _keys("kind experiment quantity order", "target"),
     "history_below": _keys("kind experiment left right after", "target"),
     "enriched": _keys("kind experiment protocol tasks method than", "target"),
+    "kept_are_higher": _keys("kind experiment protocol metric tasks method than", "target"),
     "heads_greater": _keys("kind experiment protocol metric tasks left right", "target"),
     "role_above_median": _keys("kind experiment protocol metric tasks method role", "target"),
     "gates_polarise": _keys("kind experiment method at_least", "target"),

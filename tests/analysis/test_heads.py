@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from heads_unit import BASELINES, DENSE, LEVELS, TASK, WORDS, heads_unit, keep
-from scipy.stats import hypergeom, spearmanr
+from scipy.stats import hypergeom, permutation_test, spearmanr
 
-from reprune.analysis.check_heads import hypergeometric, ranks_agree
+from reprune.analysis.check_heads import chance_of_lead, hypergeometric, ranks_agree
 from reprune.analysis.checks import KINDS as CHECKS
 from reprune.analysis.evidence import FAILS, HOLDS, UNDECIDED
 from reprune.analysis.measurements import fact
@@ -152,6 +152,42 @@ def test_enrichment_counts_seeds_together(results):
     (part,) = check("enriched", method=LAMBDAS[6], than="Dense")[0](unit)
     assert part.seeds == 2 and part.reason.startswith("12 of 12 kept")
     assert float(part.reason.split("= ")[1]) == pytest.approx(hypergeom(48, 7, 6).pmf(6) ** 2, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("metric", "count", "verdict"), [("positional_share", 6, HOLDS), ("rare_share", 30, UNDECIDED)]
+)
+def test_heads_that_are_kept_have_more_of_what_is_not_chance(pruned, metric, count, verdict):
+    ask, asked = check("kept_are_higher", metric=metric, method=LAMBDAS[count], than="Dense")
+    (part,) = ask(pruned)
+    items = pruned.items[(pruned.items.metric == metric) & pruned.items.run_id.str.startswith("dense")]
+    kept = np.array(keep(count, 0))[items["item"].astype(int), items["part"].astype(int)]
+    expected = permutation_test(
+        (items.value[kept], items.value[~kept]),
+        lambda own, other: own.mean() - other.mean(),
+        n_resamples=5_000,
+        alternative="greater",
+        rng=1,
+    )
+    assert part.estimate == pytest.approx(100 * (items.value[kept].mean() - items.value[~kept].mean()))
+    assert float(part.reason.split("= ")[1]) == pytest.approx(expected.pvalue, abs=0.02)
+    assert (part.verdict, part.items, part.unit) == (verdict, 48, "points")
+    told = f"is higher for those that {LAMBDAS[count]} keeps than for those that it removes"
+    assert sentence(pruned, asked).endswith(told)
+
+
+def test_the_chance_of_the_greatest_lead_is_counted_over_all_patterns():
+    values = np.array([1.0, 2, 3, 10])
+    last = np.array([False, False, False, True])
+    estimate, above, below = chance_of_lead(values, [last], np.random.default_rng(0))
+    assert (estimate, below) == (8.0, 1.0) and above == pytest.approx(1 / 4, abs=0.02)
+    twice, above, below = chance_of_lead(values, [last, ~last], np.random.default_rng(0))
+    assert twice == pytest.approx(0) and above == pytest.approx(10 / 16, abs=0.02), "six of 16 pairs lose"
+
+
+def test_of_no_head_nothing_is_compared(pruned):
+    (part,) = check("kept_are_higher", metric="confidence", method=LAMBDAS[0], than="Dense")[0](pruned)
+    assert part.verdict == UNDECIDED and "all heads, or none" in part.reason
 
 
 def test_roles_per_head_rise_as_heads_go(pruned):
