@@ -172,7 +172,8 @@ def test_the_result_is_the_mean_of_the_last_measurements_weights(monkeypatch, st
     for i, parameter in enumerate(model.parameters()):
         mean = torch.stack([weights[i] for weights in plain[-average:]]).mean(0)
         torch.testing.assert_close(parameter.detach(), mean, rtol=1e-5, atol=1e-7)
-    assert history["evaluations"][-1]["loss"] == held_out_loss(model, batches(model, HELD_OUT))
+    found = held_out_loss(model, batches(model, HELD_OUT))  # by the fused attention, which rounds otherwise
+    assert history["evaluations"][-1]["loss"] == pytest.approx(found, rel=1e-6)
 
 
 def test_in_bfloat16_the_weights_stay_float32_and_the_result_is_near():
