@@ -43,7 +43,7 @@ def _enriched(unit: Unit, check: Check, rows: tuple[Row, ...], task: str) -> Par
     row, dense = rows
     roles = roles_of(unit, dense, dense.runs[0], check["protocol"], task)
     labelled = set(roles.index[roles.functions > 0])
-    kept = [kept_heads(unit, row, run) for run in row.runs if run.run_id]
+    kept = _kept(unit, row)
     chances = np.ones(1)
     for heads in kept:
         chances = np.convolve(chances, hypergeometric(len(roles), len(labelled), len(heads)))
@@ -62,6 +62,12 @@ def _enriched(unit: Unit, check: Check, rows: tuple[Row, ...], task: str) -> Par
         reason=f"{counted}, hypergeometric p = {above:.2g}",
         unit="points",
     )
+
+
+def _kept(unit: Unit, row: Row) -> list[set[tuple[int, int]]]:
+    """The heads that each run of a row kept. Raises :class:`Undecided` if it has none that was made."""
+    made = [run for run in row.runs if run.run_id]
+    return [kept_heads(unit, row, run) for run in made or row.runs]
 
 
 def _by_chances(above: float, below: float) -> str:
@@ -88,10 +94,7 @@ def _kept_are_higher(unit: Unit, check: Check, rows: tuple[Row, ...], task: str)
     (row, dense), metric = rows, metric_of(check["metric"])
     heads = roles_of(unit, dense, dense.runs[0], check["protocol"], task)[check["metric"]]
     values = metric.factor * heads.dropna()
-    kept = [
-        np.array([head in own for head in values.index])
-        for own in (kept_heads(unit, row, run) for run in row.runs if run.run_id)
-    ]
+    kept = [np.array([head in own for head in values.index]) for own in _kept(unit, row)]
     if any(own.all() or not own.any() for own in kept):
         raise Undecided(f"{row.name}: it keeps all heads, or none, and nothing is to be compared")
     rng = np.random.default_rng(stream_seed("permutation", check, task, [[r.model, r.target] for r in rows]))

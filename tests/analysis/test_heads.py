@@ -190,6 +190,14 @@ def test_of_no_head_nothing_is_compared(pruned):
     assert part.verdict == UNDECIDED and "all heads, or none" in part.reason
 
 
+@pytest.mark.parametrize("kind", ["enriched", "kept_are_higher"])
+def test_of_a_row_that_was_not_made_the_reason_is_told(results, kind):
+    results.add("Gone", method="voita_heads", kind="heads", status="skipped", reason="no such model")
+    asked = {"metric": "confidence"} if kind == "kept_are_higher" else {}
+    (part,) = check(kind, method="Gone", than="Dense", **asked)[0](heads_unit(results))
+    assert part.verdict == UNDECIDED and "no such model" in part.reason
+
+
 def test_roles_per_head_rise_as_heads_go(pruned):
     ask, asked = check("heads_greater", metric="functions", left=LAMBDAS[6], right="Dense")
     (part,) = ask(pruned)
