@@ -20,6 +20,7 @@ from reprune.models.translator import (
     END,
     PAD,
     UNKNOWN,
+    WRITING,
     Shape,
     draw_weights,
     learn_tokenizer,
@@ -154,7 +155,7 @@ def test_six_layers_at_their_start_leave_tokens_apart():
     model = new_model(Shape(6, 1, 128, 512, 8, 100, 64, 0.0), 0)
     assert _likeness(model, tokens) < 0.3
     for name, parameter in model.named_parameters():
-        if name.split(".")[-2] in ("v_proj", "out_proj", "fc1", "fc2") and parameter.ndim == 2:
+        if name.split(".")[-2] in WRITING and parameter.ndim == 2:
             torch.nn.init.xavier_uniform_(parameter)
     assert _likeness(model, tokens) > 0.9
 

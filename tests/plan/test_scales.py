@@ -137,6 +137,6 @@ def test_controls_of_head_pruning_are_trained_on_as_long_as_gates(scale, monkeyp
     assert gates == {course(how) for how in trained if how.start == "pruned"} and len(gates) == 1
     recipes = [run.model.content["source"].get("trained") for run in runs]
     base = max((recipe["steps"] * recipe["batch_tokens"] for recipe in recipes if recipe), default=0)
-    (scratch,) = (how for how in {how for how in trained if how.start == "scratch"})
+    (scratch,) = {how for how in trained if how.start == "scratch"}
     ((steps, tokens, *_),) = gates
     assert scale == "smoke" or scratch.steps * scratch.batch_tokens >= base + steps * tokens
