@@ -1,7 +1,8 @@
-"""One head of each role as it attends to one short sentence."""
+"""The head nearest to each role as it attends to one short sentence."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,18 @@ from reprune.analysis.unit import Row, Unit
 
 COLUMNS, LETTER = 2, 0.068
 """Panels beside each other; inches of a letter of the words on the axes."""
-TITLE, SIDE, FOOT = 0.2, 2.5, 0.16
+MEASURES: dict[str, Callable[[float], str]] = {
+    "positional": lambda value: f"{value:.0%} of maxima at one offset",
+    "syntactic": lambda value: f"{abs(100 * value):.0f} points {_side(value)} the best offset of a relation",
+    "rare": lambda value: f"at the rarest token in {value:.0%} of sentences",
+    "unknown": lambda value: f"confidence {value:.2f}",
+}
+"""What a role is asked of, in words."""
+TITLE, SIDE, FOOT = 0.38, 2.5, 0.16
 
 
 def draw_attention(unit: Unit, spec: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
-    """Draw a map for each role of a head of the row ``method``; returns it with its data.
+    """Draw a map for each role, of a head of the row ``method`` that has it or is nearest; its data too.
 
     Raises :class:`Undecided` if the row's suite of head roles kept no example.
     """
@@ -77,8 +85,17 @@ def _panel(axes: Axes, words: list[str], one: dict[str, Any]) -> None:
     axes.xaxis.tick_top()
     axes.tick_params(length=0, pad=2)
     axes.spines[:].set_visible(False)
-    title = f"{ROLES[one['role']].capitalize()}: layer {one['layer'] + 1}, head {one['head'] + 1}"
-    axes.set_title(title, loc="left", fontsize=10, fontweight="bold", color=dark, pad=5)
+    axes.set_title(_title(one), loc="left", fontsize=9, fontweight="bold", color=dark, pad=5)
+
+
+def _title(one: dict[str, Any]) -> str:
+    role = ROLES[one["role"]]
+    name = role.capitalize() if one["reached"] else f"Nearest to {role}"
+    return f"{name}: layer {one['layer'] + 1}, head {one['head'] + 1}\n{MEASURES[one['role']](one['value'])}"
+
+
+def _side(value: float) -> str:
+    return "above" if value >= 0 else "below"
 
 
 def _data(row: Row, words: list[str], maps: list[dict[str, Any]]) -> pd.DataFrame:
@@ -87,6 +104,8 @@ def _data(row: Row, words: list[str], maps: list[dict[str, Any]]) -> pd.DataFram
             {
                 "label": row.label,
                 "role": one["role"],
+                "reached": one["reached"],
+                "value": one["value"],
                 "layer": one["layer"],
                 "head": one["head"],
                 "query": query,

@@ -141,12 +141,14 @@ def told_beside():
         "unknown": rng.integers(0, tokens, tokens).tolist(),
     }
     places = {"positional": (1, 3), "syntactic": (2, 2), "rare": (0, 1), "unknown": (5, 7)}
+    values = {"positional": 0.93, "syntactic": 0.31, "rare": 0.28, "unknown": 0.42}  # rare: too little
     maps = []
     for role, pointed in keys.items():
         weights = rng.dirichlet([0.5] * tokens, tokens) * (0.25 if role != "unknown" else 0.7)
         weights[range(tokens), pointed] += 0.7 if role != "unknown" else 0.2
         layer, head = places[role]
         maps.append({"role": role, "layer": layer, "head": head, "weights": weights.round(4).tolist()})
+        maps[-1] |= {"reached": role != "rare", "value": values[role]}
     functions = {
         f"{relation}_{end}": {"instances": 400 + 37 * i, "baseline": BASELINES[relation], "offset": 1}
         for i, relation in enumerate(BASELINES)

@@ -18,6 +18,7 @@ from reprune.evaluation.head_roles import (
     measure_roles,
     records,
 )
+from reprune.evaluation.role_example import example_heads
 
 CONTENT = {
     "limit": 100,
@@ -82,6 +83,24 @@ def test_planted_heads_get_their_roles_and_no_others(counts):
     assert np.flatnonzero(found["rare"]).tolist() == [RARE]
     assert found["functions"].tolist() == [1, 1, 1, 0, 0]
     assert found["confidence"] == pytest.approx([0.8, 0.8, 0.8, 0.3, 0.8])
+
+
+def test_the_planted_heads_stand_for_their_roles(counts):
+    drawn = {"positional": PREVIOUS, "syntactic": OBJECT, "rare": RARE, "unknown": FIRST}
+    assert example_heads(findings(counts, CONTENT)) == drawn
+
+
+def test_a_role_that_no_head_has_is_drawn_from_the_head_nearest_to_it(counts):
+    strict = {**CONTENT, "positional": 1.1, "syntactic": 1.1, "rare": 1.1}
+    found = findings(counts, strict)
+    assert not found["functions"].any()
+    drawn = {"positional": PREVIOUS, "syntactic": OBJECT, "rare": RARE, "unknown": FIRST}
+    assert example_heads(found) == drawn, "the unknown one stands for nothing else"
+
+
+def test_a_role_that_was_not_measured_is_not_drawn(counts):
+    few = findings(counts, {**CONTENT, "instances": 121})
+    assert list(example_heads(few)) == ["positional", "unknown"]
 
 
 def test_a_head_that_attends_to_the_first_token_is_not_positional(counts):
@@ -177,6 +196,7 @@ def translator():
     return MarianMTModel(config).eval(), tokenizer
 
 
+STRENGTHS = ("positional_share", "syntactic_margin", "rare_share", "confidence")
 _SIZES = {"layers": 2, "attention_heads": 4, "ffn_dim": 32}
 
 
@@ -221,8 +241,16 @@ def test_a_model_is_measured_from_its_sentences_on(translator):
     assert instances["dobj_head"] == instances["dobj_dependent"] == 24 * 3, "words of three letters but one"
     example = told["told"]["example"]
     assert example["words"] == SENTENCES[0].split()
-    for drawn in example["maps"]:
+    measured = {(i["metric"], i["item"], i["part"]): i["value"] for i in told["items"]}
+    assert [drawn["role"] for drawn in example["maps"]] == ["positional", "syntactic", "rare", "unknown"]
+    for drawn, metric in zip(example["maps"], STRENGTHS, strict=True):
+        place = drawn["layer"], drawn["head"]
         assert np.array(drawn["weights"]).shape == (8, 8)
+        assert drawn["value"] == measured[metric, *place]
+        if drawn["role"] == "unknown":
+            assert drawn["reached"] and not measured["functions", *place]
+        else:
+            assert drawn["reached"] == (measured[drawn["role"], *place] > 0)
 
 
 def test_an_encoder_without_heads_has_none_of_any_role(translator):
