@@ -110,7 +110,7 @@ PLOTS: dict[str, Keys] = {
     "tokens": _keys("id kind title experiment methods", "target domain log_x log_y"),
     "loading": _keys("id kind title experiment methods", "target"),
     "masks": _keys("id kind title experiment method", "target"),
-    "heads": _keys("id kind title experiment protocol task reference", "roles rows"),
+    "heads": _keys("id kind title experiment protocol task reference", "roles degree rows"),
     "attention": _keys("id kind title experiment protocol task method", "target"),
     "relations": _keys("id kind title experiment protocol task method", "target"),
     "retained": _keys("id kind title experiment series", "protocol task variant reference", "metric setting"),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from heads_unit import BASELINES, DENSE, LEVELS, TASK, WORDS, heads_unit, keep
+from matplotlib.colors import to_hex, to_rgb
 from scipy.stats import hypergeom, permutation_test, spearmanr
 
+from reprune.analysis import palette
 from reprune.analysis.check_heads import chance_of_lead, hypergeometric, ranks_agree
 from reprune.analysis.checks import KINDS as CHECKS
 from reprune.analysis.evidence import FAILS, HOLDS, UNDECIDED
@@ -65,6 +67,24 @@ def test_colours_are_of_the_dense_model_unless_they_are_to_be_its_own(pruned):
     at = {"label": LAMBDAS[6], "layer": 1, "head": 3}
     found = [d[(d[list(at)] == list(at.values())).all(axis=1)].iloc[0] for d in (dense, own)]
     assert [(row.roles, row.functions) for row in found] == [("positional", 1), ("positional;syntactic", 2)]
+
+
+def test_a_shade_tells_how_nearly_a_head_has_a_role(pruned):
+    figure, data = draw(pruned, spec("heads", degree="positional_share"))
+    dense = data[data.label == "Dense"]
+    top = dense.loc[dense.degree.idxmax()]
+    squares = [patch for patch in figure.axes[0].patches if patch.get_width() > 0.7]
+    shades = {(round(p.get_y() + 0.44), round(p.get_x() + 0.44)): to_hex(p.get_facecolor()) for p in squares}
+    assert len(shades) == 48 and shades[top.layer, top["head"]] == palette.ROLES["positional"]
+    order = dense.sort_values("degree")
+    light = [sum(to_rgb(shades[place])) for place in zip(order.layer, order["head"], strict=True)]
+    assert light == sorted(light, reverse=True), "the darker the more"
+    assert not [text for axes in figure.axes for text in axes.texts if text.get_text().isdigit()]
+
+
+def test_an_unknown_degree_is_told_with_those_there_are(pruned):
+    asked = spec("heads", degree="positional")
+    assert "degree is one of positional_share, syntactic_margin, not 'positional'" in svg(pruned, asked)
 
 
 def test_a_pruned_model_whose_roles_were_not_measured_is_not_drawn_with_its_own(results):
