@@ -57,8 +57,9 @@ class VoitaHeads(StructuralMethod):
 
     def compress(self, subject: Subject) -> None:
         settings, model = self.settings, subject.model
+        longest = sentences.readable(model, settings.max_length)
         train, held_out = (
-            sentences.encode(subject.tokenizer, subject.pairs[part], settings.max_length)
+            sentences.encode(subject.tokenizer, subject.pairs[part], longest)
             for part in ("train", "validation")
         )
         gates = masks.HeadMasks(model, settings, subject.draw_seed())
@@ -77,5 +78,5 @@ class VoitaHeads(StructuralMethod):
         subject.notes |= {"heads": {"kept": kept}, "gates": history, "penalty_in_code": gates.penalty_in_code}
 
     def _trained(self, model: Any) -> Any:
-        """With gates in the encoder alone the encoder alone learns (section 6.2), otherwise everything."""
+        """With gates in the encoder alone the encoder alone learns (section 6.2), else everything."""
         return [*models.encoder_parameters(model).values()] if self.settings.gated == "encoder" else None

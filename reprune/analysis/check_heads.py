@@ -19,7 +19,7 @@ from reprune.analysis.evidence import (
     undecided,
     verdict,
 )
-from reprune.analysis.heads import ENCODER, ROLES, head_scores, kept_heads, roles_of
+from reprune.analysis.heads import ENCODER, PLACE, ROLES, head_scores, kept_heads, roles_of
 from reprune.analysis.names import metric_noun, metric_of
 from reprune.analysis.samples import Undecided
 from reprune.analysis.statistics import bootstrap_apart
@@ -34,7 +34,8 @@ NORMAL = 1.96  # standard errors to either end of a 95 % interval
 def enriched(unit: Unit, check: Check) -> list[Part]:
     """Heads with a role in ``than`` are a larger share of those that ``method`` keeps than of all.
 
-    Decided by the hypergeometric test, that of keeping as many heads at random; seeds are counted together.
+    Decided by a permutation test, that of the roles being any other heads': of a single seed that is the
+    hypergeometric test. Several seeds cut one dense model, so each deal of its roles meets all of them.
     """
     return _asked(unit, check, [check["method"], check["than"]], _enriched)
 
@@ -42,32 +43,39 @@ def enriched(unit: Unit, check: Check) -> list[Part]:
 def _enriched(unit: Unit, check: Check, rows: tuple[Row, ...], task: str) -> Part:
     row, dense = rows
     roles = roles_of(unit, dense, dense.runs[0], check["protocol"], task)
-    labelled = set(roles.index[roles.functions > 0])
-    kept = _kept(unit, row)
-    chances = np.ones(1)
-    for heads in kept:
-        chances = np.convolve(chances, hypergeometric(len(roles), len(labelled), len(heads)))
-    found, drawn = sum(len(heads & labelled) for heads in kept), sum(map(len, kept))
+    labelled = (roles.functions > 0).to_numpy()
+    kept = _kept(unit, row, roles.index)
+    drawn = int(kept.sum())
     if not drawn:
         raise Undecided(f"{row.name}: no head is left")
-    estimate = 100 * (found / drawn - len(labelled) / len(roles))
-    counted = f"{found} of {drawn} kept, {len(labelled)} of {len(roles)} in all"
-    above, below = float(chances[found:].sum()), float(chances[: found + 1].sum())
+    found, above, below = chance_of_more(labelled, kept.sum(0), _draws(check, rows, task))
+    counted = f"{found:.0f} of {drawn} kept, {labelled.sum()} of {len(roles)} in all"
     return Part(
         place(unit, check, rows, task),
         _by_chances(above, below),
         f"share of heads with a role among those kept by {row.label} minus that in {dense.label}",
-        estimate,
+        100 * (found / drawn - labelled.mean()),
         seeds=len(kept),
-        reason=f"{counted}, hypergeometric p = {above:.2g}",
+        reason=f"{counted}, permutation test, p = {above:.2g}",
         unit="points",
     )
 
 
-def _kept(unit: Unit, row: Row) -> list[set[tuple[int, int]]]:
-    """The heads that each run of a row kept. Raises :class:`Undecided` if it has none that was made."""
+def _kept(unit: Unit, row: Row, places: pd.MultiIndex) -> np.ndarray:
+    """(runs, ``places``) which heads each run of a row kept.
+
+    Raises :class:`Undecided` if it has none that was made.
+    """
     made = [run for run in row.runs if run.run_id]
-    return [kept_heads(unit, row, run) for run in made or row.runs]
+    kept = [kept_heads(unit, row, run) for run in made or row.runs]
+    return np.array([[head in own for head in places] for own in kept])
+
+
+def _draws(check: Check, rows: tuple[Row, ...], *task: str) -> np.random.Generator:
+    """The chance of a permutation test, the same for the same question."""
+    return np.random.default_rng(
+        stream_seed("permutation", check, *task, [[r.model, r.target] for r in rows])
+    )
 
 
 def _by_chances(above: float, below: float) -> str:
@@ -75,17 +83,11 @@ def _by_chances(above: float, below: float) -> str:
     return HOLDS if above <= LEVEL else FAILS if below <= LEVEL else UNDECIDED
 
 
-def hypergeometric(heads: int, labelled: int, kept: int) -> np.ndarray:
-    """(``kept`` + 1,) the chance of each number of labelled heads among ``kept`` drawn without return."""
-    return np.array(
-        [math.comb(labelled, n) * math.comb(heads - labelled, kept - n) for n in range(kept + 1)], dtype=float
-    ) / math.comb(heads, kept)
-
-
 def kept_are_higher(unit: Unit, check: Check) -> list[Part]:
     """Heads that ``method`` keeps have on the mean a higher metric in ``than`` than those it removes.
 
-    Decided by a permutation test, that of keeping as many heads at random; seeds are counted together.
+    Decided by a permutation test, that of the values being any other heads'. The lead is a mean over seeds,
+    which cut one dense model, so each deal of its values meets all of them.
     """
     return _asked(unit, check, [check["method"], check["than"]], _kept_are_higher)
 
@@ -94,11 +96,11 @@ def _kept_are_higher(unit: Unit, check: Check, rows: tuple[Row, ...], task: str)
     (row, dense), metric = rows, metric_of(check["metric"])
     heads = roles_of(unit, dense, dense.runs[0], check["protocol"], task)[check["metric"]]
     values = metric.factor * heads.dropna()
-    kept = [np.array([head in own for head in values.index]) for own in _kept(unit, row)]
-    if any(own.all() or not own.any() for own in kept):
+    kept = _kept(unit, row, values.index)
+    if kept.all(1).any() or not kept.any(1).all():
         raise Undecided(f"{row.name}: it keeps all heads, or none, and nothing is to be compared")
-    rng = np.random.default_rng(stream_seed("permutation", check, task, [[r.model, r.target] for r in rows]))
-    estimate, above, below = chance_of_lead(values.to_numpy(), kept, rng)
+    weights = kept / kept.sum(1, keepdims=True) - ~kept / (~kept).sum(1, keepdims=True)
+    estimate, above, below = chance_of_more(values.to_numpy(), weights.mean(0), _draws(check, rows, task))
     return Part(
         place(unit, check, rows, task),
         _by_chances(above, below),
@@ -111,24 +113,22 @@ def _kept_are_higher(unit: Unit, check: Check, rows: tuple[Row, ...], task: str)
     )
 
 
-def chance_of_lead(
-    values: np.ndarray, kept: list[np.ndarray], rng: np.random.Generator
+def chance_of_more(
+    values: np.ndarray, weights: np.ndarray, rng: np.random.Generator
 ) -> tuple[float, float, float]:
-    """How much higher ``values`` are where ``kept``, and how often chance has at least, and at most, as much.
+    """The weighted sum of ``values``, and how often it is at least, and at most, as much by chance.
 
-    ``kept`` are several patterns, each (values,) with both; the lead is a mean over them.
+    Chance deals the values, (heads,), to other heads, whose ``weights``, (heads,), stay.
     """
-    shuffled = rng.permuted(np.broadcast_to(values, (SHUFFLES, len(kept), len(values))), axis=-1)
-    masks = np.stack(kept)
-    weights = masks / masks.sum(1, keepdims=True) - ~masks / (~masks).sum(1, keepdims=True)
-    estimate, drawn = (weights * values).sum(1).mean(), (weights * shuffled).sum(-1).mean(1)
-    return _chances(float(estimate), drawn)
+    dealt = rng.permuted(np.broadcast_to(values.astype(float), (SHUFFLES, len(values))), axis=-1)
+    return _chances(float(weights @ values), dealt @ weights)
 
 
 def heads_greater(unit: Unit, check: Check) -> list[Part]:
     """The metric of heads is on the mean higher in ``left`` than in ``right``, which may have others.
 
-    The interval is over heads of both; those of several seeds are taken together.
+    The interval is over heads of both. What several seeds say of one head is averaged: they began with one
+    model, and its head says much the same in each.
     """
     return _asked(unit, check, [check["left"], check["right"]], _heads_greater)
 
@@ -153,7 +153,8 @@ def _heads_greater(unit: Unit, check: Check, rows: tuple[Row, ...], task: str) -
 def _values(unit: Unit, check: Check, row: Row, task: str) -> np.ndarray:
     factor = metric_of(check["metric"]).factor
     tables = [roles_of(unit, row, run, check["protocol"], task) for run in row.runs]
-    return factor * pd.concat(tables)[check["metric"]].dropna().to_numpy()
+    by_head = pd.concat(tables)[check["metric"]].dropna().groupby(level=PLACE)
+    return factor * by_head.mean().to_numpy()
 
 
 def role_above_median(unit: Unit, check: Check) -> list[Part]:
@@ -263,8 +264,7 @@ def scores_agree(unit: Unit, check: Check) -> list[Part]:
         except Undecided as reason:
             parts.append(undecided(where, reason))
             continue
-        rng = np.random.default_rng(stream_seed("permutation", check, [[r.model, r.target] for r in rows]))
-        estimate, above, below = ranks_agree(left, right, rng)
+        estimate, above, below = ranks_agree(left, right, _draws(check, rows))
         parts.append(
             Part(
                 where,

@@ -13,10 +13,13 @@ from reprune.analysis.evidence import (
     Question,
     matched_rows,
     over_tasks,
+    place,
+    undecided,
 )
+from reprune.analysis.measurements import fact, shown_fact
 from reprune.analysis.names import metric_noun
 from reprune.analysis.samples import Undecided
-from reprune.analysis.unit import Unit
+from reprune.analysis.unit import Row, Unit
 
 Check = dict[str, Any]
 
@@ -33,12 +36,19 @@ def difference(check: Check, low: str, high: str, threshold: float = 0.0, bound:
 
 
 def less(unit: Unit, check: Check) -> list[Part]:
-    """``left`` has the lower metric than ``right``, on every task."""
+    """``left`` has the lower metric than ``right``, on every task.
+
+    Undecided where ``left`` has more of the fact ``no_more`` than ``right``, as in :func:`greater`.
+    """
     return _differing(unit, check, check["left"], check["right"])
 
 
 def greater(unit: Unit, check: Check) -> list[Part]:
-    """``left`` has the higher metric than ``right``, on every task."""
+    """``left`` has the higher metric than ``right``, on every task.
+
+    Undecided where ``left`` has more of the fact ``no_more`` than ``right``: more heads, and it may be better
+    by them alone.
+    """
     return _differing(unit, check, check["right"], check["left"])
 
 
@@ -82,13 +92,30 @@ def _differing(
     unit: Unit, check: Check, low: str, high: str, threshold: float = 0.0, bound: str = ABOVE
 ) -> list[Part]:
     """The row ``high`` minus the row ``low`` is ``bound`` the threshold, on every task."""
-    return [
-        part
-        for rows in matched_rows(unit, check, [low, high])
-        for part in over_tasks(
-            unit, check, rows, difference(check, rows[0].label, rows[1].label, threshold, bound)
-        )
-    ]
+    parts = []
+    for rows in matched_rows(unit, check, [low, high]):
+        names = {low: rows[0], high: rows[1]}
+        if more := _more(unit, check, names[check["left"]], names[check["right"]]):
+            parts.append(undecided(place(unit, check, rows), Undecided(more)))
+            continue
+        question = difference(check, rows[0].label, rows[1].label, threshold, bound)
+        parts += over_tasks(unit, check, rows, question)
+    return parts
+
+
+def _more(unit: Unit, check: Check, left: Row, right: Row) -> str | None:
+    """In words that ``left`` has more of the check's ``no_more`` than ``right``; None if it has not."""
+    if "no_more" not in check:
+        return None
+    shown = shown_fact(check["no_more"], [left, right])
+    values = [fact(unit, row, check["no_more"]) for row in (left, right)]
+    if None in values:
+        return f"{shown.title}: not known of {left.label} or {right.label}"
+    own, other = values
+    if own <= other:
+        return None
+    told = [f"{value * shown.factor:.{shown.decimals}f}" for value in values]
+    return f"{left.label} has more than {right.label}, {shown.title.lower()}: {told[0]} against {told[1]}"
 
 
 def closer(unit: Unit, check: Check) -> list[Part]:

@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reprune.analysis.names import AVERAGE, FACT_TITLES, HEADS_LEFT, Fact, metric_of, perplexity_item
+from reprune.analysis.names import (
+    AVERAGE,
+    FACT_TITLES,
+    HEADS_LEFT,
+    MEASURED_BESIDE,
+    Fact,
+    metric_of,
+    perplexity_item,
+)
 from reprune.analysis.statistics import perplexity_stderr, stderr_of_mean
 from reprune.analysis.unit import Row, Run, Unit
 
@@ -106,11 +114,17 @@ def shown_fact(name: str, rows: Iterable[Row]) -> Fact:
 
 
 def _fact(records: pd.DataFrame, column: str, protocol: str | None) -> float | None:
-    """The value that all records of a run repeat; evaluation time is each task's own and adds up."""
+    """The value that all records of a run repeat; evaluation time is each task's own and adds up.
+
+    What a suite measured beside is a mean over its tasks.
+    """
     if column == "evaluate_s":
         by = records[(records.protocol_name == protocol).fillna(False)] if protocol else records
         tasks = by[by.task != AVERAGE].drop_duplicates(["protocol", "task"])
         return float(tasks[column].sum()) if tasks[column].notna().any() else None
+    if column in MEASURED_BESIDE:
+        values = records[records.metric == column].value.dropna()
+        return float(values.mean()) if len(values) else None
     values = records[column].dropna()
     return float(values.iloc[0]) if len(values) else None
 

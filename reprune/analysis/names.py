@@ -133,10 +133,15 @@ FACT_TITLES = {
     "encoder_heads": Fact("Encoder heads", "", 1.0, 0),
     "decoder_heads": Fact("Decoder heads", "", 1.0, 0),
     "cross_heads": Fact("Decoder-encoder heads", "", 1.0, 0),
+    "copy_bleu": Fact("BLEU of copies", "", 1.0, 1),
+    "shuffled_bleu": Fact("BLEU of other sentences", "", 1.0, 1),
+    "tokens_per_second": Fact("Translation", "tokens/s", 1.0, 0),
 }
 
 HEADS_LEFT = {"encoder_heads": "encoder", "decoder_heads": "decoder", "cross_heads": "cross"}
 """Facts that a run's notes have, by the kind of attention that they count."""
+MEASURED_BESIDE = ("copy_bleu", "shuffled_bleu", "tokens_per_second")
+"""Facts that are metrics of their own in a suite's records."""
 
 COUNT_TITLES = {  # what a table of counts holds of a model
     "params": Fact("Parameters", "B", 1e-9, 2),

@@ -19,7 +19,7 @@ from reprune.analysis.provenance import (
     settings_of,
     sources_of,
 )
-from reprune.analysis.published import published_tables
+from reprune.analysis.published import published_tables, stands_beside
 from reprune.analysis.shares import share_notes
 from reprune.analysis.table import Table
 from reprune.analysis.unit import Unit
@@ -139,10 +139,34 @@ def _other_model_notes(unit: Unit, spec: dict[str, Any], table: Table) -> list[s
 def _published_notes(unit: Unit, spec: dict[str, Any], table: Table) -> list[str]:
     if not {column.kind for column in table.columns} & {"other", "published"}:
         return []
+    tables = published_tables(unit, spec)
     return [
-        f"Published, {printed['id']}: {printed['caption']}; {printed['source']} (confidence "
-        f"{printed['confidence']})."
-        for printed in published_tables(unit, spec)
+        *(
+            f"Published, {printed['id']}: {printed['caption']}; {printed['source']} (confidence "
+            f"{printed['confidence']})."
+            for printed in tables
+        ),
+        *(_whole_notes(spec["published"]["models"], tables, table) if spec["published"].get("whole") else []),
+    ]
+
+
+def _whole_notes(models: list[str], tables: list[dict[str, Any]], table: Table) -> list[str]:
+    """Which printed line a row stands beside where their names differ, and the lines beside no row."""
+    beside = {line.row.label: stands_beside(tables, line.row, models) for line in table.lines}
+    pairs = [f"{label} beside {' and '.join(own)}" for label, own in beside.items() if set(own) - {label}]
+    taken = {method for own in beside.values() for method in own}
+    left = {
+        model: [
+            f"{printed['method']} {printed['value']:.{source['decimals']}f}"
+            for source in tables
+            for printed in source["rows"]
+            if printed["model"] == model and printed["method"] not in taken
+        ]
+        for model in models
+    }
+    return [
+        *([f"Taken for one another: {'; '.join(pairs)}."] if pairs else []),
+        *(f"In print beside no row, {model}: {'; '.join(lines)}." for model, lines in left.items() if lines),
     ]
 
 

@@ -59,6 +59,12 @@ def _same_line(row: Row, printed: dict[str, Any]) -> bool:
     return pattern in (None, expected) and (share is None or abs(share - row.target_requested) < 1e-9)
 
 
+def stands_beside(tables: list[dict[str, Any]], row: Row, models: list[str]) -> list[str]:
+    """The printed lines of ``models`` that are taken for a row, by the names they have in print."""
+    lines = [printed for table in tables for printed in table["rows"] if printed["model"] in models]
+    return list(dict.fromkeys(printed["method"] for printed in lines if _same_line(row, printed)))
+
+
 def other_models(unit: Unit, spec: dict[str, Any], rows: tuple[Row, ...]) -> list[str]:
     """The models of a table's published columns that none of its rows was measured on."""
     measured = {unit.published_name(row.model) for row in rows}

@@ -92,6 +92,10 @@ def decoder_lead(run: History) -> float:
     return _left(run, "decoder") - _left(run, "encoder")
 
 
+def cross_over_decoder(run: History) -> float:
+    return _left(run, "cross") - _left(run, "decoder")
+
+
 def _left(run: History, kind: str) -> float:
     """The share of one kind's heads whose gates are open in the end."""
     last = run.stage(GATES).measured[-1]
@@ -127,5 +131,9 @@ QUANTITIES = {
         Reading(heads_left, "number of heads whose gates are open in the end", "heads"),
         Reading(cross_lead, "share of heads left in decoder-encoder attention minus that in the encoder"),
         Reading(decoder_lead, "share of heads left in the decoder minus that in the encoder"),
+        Reading(
+            cross_over_decoder,
+            "share of heads left in decoder-encoder attention minus that in the decoder",
+        ),
     )
 }

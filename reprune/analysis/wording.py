@@ -71,6 +71,7 @@ NOUNS = {
     "heads_greater": "head",
     "kept_are_higher": "head",
     "role_above_median": "head",
+    "scores_agree": "layer",
     "win_rate": "prompt",
 }  # what a check's items are
 WINDOWED = {"perplexity", "relative_error"}
@@ -107,6 +108,8 @@ def _word(unit: Unit, check: dict[str, Any], key: str) -> str:
         return QUANTITIES[value].noun
     if key == "at_least":
         return f"{value:g}"
+    if key == "after" and check["kind"] == "scores_agree":
+        return str(value)
     if key in ("share", "after"):
         return f"{value:.0%}"
     if key == "fact":

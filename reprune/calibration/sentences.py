@@ -51,6 +51,11 @@ class Translations:
     held_out: list[Encoded]
 
 
+def readable(model: Any, longest: int) -> int:
+    """``longest`` tokens of a sentence, or as many as the model has positions for."""
+    return min(longest, model.config.max_position_embeddings)
+
+
 def encode(tokenizer: Any, pairs: Sequence[Pair], longest: int) -> list[Encoded]:
     """The pairs as tokens; those with a side of more than ``longest`` tokens are left out."""
     sources = tokenizer([pair.source for pair in pairs])["input_ids"]

@@ -22,16 +22,18 @@ def _keys(required: str, optional: str = "", either: str = "") -> Keys:
 
 FACTS = frozenset(
     "ratio_achieved ratio_nonembedding params nonzeros bytes compress_s recover_s evaluate_s "
-    "peak_rss_mb encoder_heads decoder_heads cross_heads".split()
+    "peak_rss_mb encoder_heads decoder_heads cross_heads copy_bleu shuffled_bleu tokens_per_second".split()
 )
-"""Facts of a run: record columns, or heads left. For ``facts`` and ``fact``, and for a plot's ``x``."""
+"""Facts of a run: record columns, heads left, or what a suite of translations measured beside.
+
+For ``facts`` and ``fact``, and for a plot's ``x``."""
 
 OVER = frozenset({"projection", "block", "layer"})
 """What ``spread`` and ``near_target`` group the weights by; a layer is one projection of one block."""
 
 QUANTITIES = frozenset(
     "sparsity_gap overlap mean_loss excess_spread rank_correlation followed settling slowdown "
-    "heads_left cross_lead decoder_lead".split()
+    "heads_left cross_lead decoder_lead cross_over_decoder".split()
 )
 """What a check may ask of a training, as ``reprune.analysis.trained`` computes it."""
 
@@ -51,8 +53,10 @@ TABLES: dict[str | None, Keys] = {
     SHARES: _keys("id title kind experiment tasks", "published start_as"),
     WIN_RATE: _keys("id title kind experiment tasks", "published"),
 }
-TABLE_PUBLISHED = _keys("tables models", "tasks")
-"""``tasks`` are printed ones that are not measured, such as an average over other tasks."""
+TABLE_PUBLISHED = _keys("tables models", "tasks whole")
+"""``tasks`` are printed ones that are not measured, such as an average over other tasks.
+
+With ``whole`` the notes have the printed lines that no row stands for, and which one a row stands beside."""
 
 COUNTS = "counts"
 """The ``kind`` of a table of what configurations alone tell: it has ``rows`` of its own and no experiment.
@@ -61,8 +65,8 @@ Its keys are those of ``counts`` in ``workflow/schemas/paper.schema.yaml``. A pu
 with a kind has that kind as its metric."""
 
 CHECKS: dict[str, Keys] = {
-    "less": _keys("kind experiment protocol metric tasks left right", "target"),
-    "greater": _keys("kind experiment protocol metric tasks left right", "target"),
+    "less": _keys("kind experiment protocol metric tasks left right", "target no_more"),
+    "greater": _keys("kind experiment protocol metric tasks left right", "target no_more"),
     "times": _keys("kind experiment protocol metric tasks left right at_least", "target"),
     "not_less": _keys("kind experiment protocol metric tasks left right margin", "target"),
     "within": _keys("kind experiment protocol metric tasks left right margin", "target"),
@@ -96,7 +100,8 @@ CHECKS: dict[str, Keys] = {
 }
 """``tasks`` may name ``average``, the mean over the tasks that a downstream protocol averages. ``margin`` is
 in the unit of a difference: percentage points of accuracy, of perplexity its natural logarithm (0.05: about
-five percent). A win rate is ``at_least`` so many percent."""
+five percent). ``no_more`` is a fact, such as heads, of which ``left`` must not have more than ``right``. A
+win rate is ``at_least`` so many percent."""
 
 PLOTS: dict[str, Keys] = {
     "curve": _keys("id kind title experiment x protocol metric task", "join reference log_x log_y variant"),

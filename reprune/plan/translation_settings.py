@@ -21,5 +21,7 @@ class TranslationSettings:
     warmup: int = setting(16_000, "steps of rising learning rate", minimum=1)
     evaluate_every: int = setting(1_000, "steps between measurements of the held-out loss", minimum=1)
     smoothing: float = setting(0.1, "share of a label spread over the vocabulary", minimum=0, maximum=1)
-    max_length: int = setting(200, "tokens of a sentence that is trained on, at most", minimum=2)
+    max_length: int = setting(
+        200, "tokens of a sentence that is trained on, at most; no more than positions", minimum=2
+    )
     precision: str = setting("float32", "of forward passes", choices=("float32", "bfloat16"))

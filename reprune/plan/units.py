@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from reprune.plan.counts import CountRow
-from reprune.plan.grammar import AGAINST, CHECKS, COUNTS, PLOTS, QUANTITIES, TABLES, WIN_RATE
+from reprune.plan.grammar import AGAINST, CHECKS, COUNTS, FACTS, PLOTS, QUANTITIES, TABLES, WIN_RATE
 from reprune.plan.grid import Row, unit_name
 from reprune.plan.judging import Judged
 from reprune.plan.problems import Problems, nearest
 from reprune.plan.source import Source
 
 VIEWS = ("tables", "plots", "claims")
+WORDS = {"quantity": ("quantity", QUANTITIES), "facts": ("fact", FACTS), "no_more": ("fact", FACTS)}
+"""Keys of views that name what can be told, how that is called, and the names there are."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def check_views(paper: Source, protocols: dict[str, Source], problems: Problems)
         if item.get("kind") == COUNTS:
             continue
         _check(paper, ("tables", i), item, TABLES[item.get("kind")], problems)
+        _check_words(paper, ("tables", i), item, problems)
         _check_tasks(paper, ("tables", i), item, protocols, problems)
         _check_pairs(paper, ("tables", i), item, problems)
     for i, item in enumerate(paper.data.get("plots", [])):
@@ -84,7 +87,7 @@ def check_views(paper: Source, protocols: dict[str, Source], problems: Problems)
         for j, check in enumerate(claim["checks"]):
             _check_kind(paper, ("claims", i, "checks", j), check, CHECKS, problems)
             _check_tasks(paper, ("claims", i, "checks", j), check, protocols, problems)
-            _check_quantity(paper, ("claims", i, "checks", j), check, problems)
+            _check_words(paper, ("claims", i, "checks", j), check, problems)
             _check_pairs(paper, ("claims", i, "checks", j), check, problems)
 
 
@@ -111,13 +114,14 @@ def _check_tasks(
                 )
 
 
-def _check_quantity(paper: Source, at: tuple, check: dict, problems: Problems) -> None:
-    """A check may ask of a training only what can be told of it."""
-    name = check.get("quantity")
-    if name is not None and name not in QUANTITIES:
-        problems.add(
-            paper.where(*at, "quantity"), f"unknown quantity '{name}'; {nearest(name, sorted(QUANTITIES))}"
-        )
+def _check_words(paper: Source, at: tuple, item: dict, problems: Problems) -> None:
+    """Only what can be told of a training may be asked of it, and of a run its facts."""
+    for key, (noun, known) in WORDS.items():
+        for name in [item[key]] if isinstance(item.get(key), str) else item.get(key, []):
+            if name not in known:
+                problems.add(
+                    paper.where(*at, key), f"unknown {noun} '{name}'; {nearest(name, sorted(known))}"
+                )
 
 
 def _check_pairs(paper: Source, at: tuple, item: dict, problems: Problems) -> None:

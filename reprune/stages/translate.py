@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from reprune.calibration.sentences import encode
+from reprune.calibration.sentences import encode, readable
 from reprune.data.parallel import read_pairs
 from reprune.models.folder import load_tokenizer
 from reprune.models.translation import encoder_parameters
@@ -24,8 +24,9 @@ def train(job: Job, base: Base) -> tuple[dict[str, Any], float]:
     if settings.start == "scratch":
         draw_weights(base.model, base.seed)
     trained = None if settings.trained == "all" else [*encoder_parameters(base.model).values()]
+    longest = readable(base.model, settings.max_length)
     train_pairs, held_out = (
-        encode(tokenizer, read_pairs(Path(job.input["parallel"]), part), settings.max_length)
+        encode(tokenizer, read_pairs(Path(job.input["parallel"]), part), longest)
         for part in ("train", "validation")
     )
     history = train_translation(

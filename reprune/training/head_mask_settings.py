@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 from reprune.method import setting
 
-GATED = {"encoder": ("encoder",), "all": ("encoder", "decoder", "cross")}
+GATED = {
+    "encoder": ("encoder",),
+    "decoder": ("decoder",),
+    "cross": ("cross",),
+    "all": ("encoder", "decoder", "cross"),
+}
+"""Kinds of attention: of the encoder, of the decoder to itself, and of the decoder to the encoder."""
 
 
 @dataclass(frozen=True)

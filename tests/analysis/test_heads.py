@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
-from heads_unit import BASELINES, DENSE, LEVELS, TASK, WORDS, heads_unit, keep
+from heads_unit import BASELINES, BLEU_AT, DENSE, LEVELS, TASK, WORDS, heads_unit, keep, record
 from matplotlib.colors import to_hex, to_rgb
 from scipy.stats import hypergeom, permutation_test, spearmanr
 
 from reprune.analysis import palette
-from reprune.analysis.check_heads import chance_of_lead, hypergeometric, ranks_agree
+from reprune.analysis.check_heads import chance_of_more, ranks_agree
 from reprune.analysis.checks import KINDS as CHECKS
 from reprune.analysis.evidence import FAILS, HOLDS, UNDECIDED
 from reprune.analysis.measurements import fact
 from reprune.analysis.plots import draw, svg
-from reprune.analysis.wording import figures, sentence
+from reprune.analysis.trained import QUANTITIES
+from reprune.analysis.wording import basis, figures, sentence
 
 LAMBDAS = {count: f"λ = {level:g}" for count, level in LEVELS.items() if count < 48}
 ROLES = {"protocol": "head-roles-voita", "task": TASK}
@@ -132,6 +135,37 @@ def test_heads_left_are_a_fact_of_a_row(results):
     assert fact(unit, dense, "encoder_heads") is None
 
 
+def test_a_row_with_more_heads_is_not_held_against_one_with_fewer(pruned):
+    asked = {**BLEU, "tasks": [TASK], "left": LAMBDAS[17], "no_more": "encoder_heads"}
+
+    def reason(right):
+        (part,) = check("greater", **asked, right=right)[0](pruned)
+        assert part.verdict == UNDECIDED
+        return part.reason
+
+    more = f"{LAMBDAS[17]} has more than {LAMBDAS[6]}, encoder heads: 17 against 6"
+    assert reason(LAMBDAS[6]) == more
+    assert reason("Dense") == "Encoder heads: not known of λ = 0.02 or Dense"
+    assert "has more" not in reason(LAMBDAS[30]), "it is compared, and sentences are missing"
+
+
+def test_what_a_suite_measured_beside_is_a_fact(results):
+    (row,) = heads_unit(results).select("e", LAMBDAS[17])
+    record(results, row.runs[0].run_id, BLEU_AT, "copy_bleu", 2.5, suite="translation")
+    unit = results.unit()
+    assert fact(unit, row, "copy_bleu") == 2.5 and fact(unit, row, "shuffled_bleu") is None
+
+
+@pytest.mark.parametrize(("kind", "lead"), [("cross", 0.25), ("decoder", 0.125)])
+def test_leads_of_kinds_of_attention_are_shares_of_their_own_heads(kind, lead):
+    gates = {"encoder": [[1.0] * 8] * 3, "decoder": [[1.0] * 8], "cross": [[1.0] * 8]}
+    last = {"open": {"encoder": 12, "decoder": 5, "cross": 6}, "gates": gates}
+    told = {"row": None, "stages": [SimpleNamespace(name="gates", measured=[last])]}
+    run = SimpleNamespace(**told, stage=lambda name: told["stages"][0])
+    assert QUANTITIES[f"{kind}_lead"].of(run) == lead
+    assert QUANTITIES["cross_over_decoder"].of(run) == 0.125
+
+
 def test_heads_left_stand_over_a_setting(results):
     unit = heads_unit(results, seeds=(0, 1))
     wanted = {**spec("retained", setting="penalty")}
@@ -140,18 +174,21 @@ def test_heads_left_stand_over_a_setting(results):
     assert figure.axes[0].get_xscale() == "log" and set(data.stderr) == {0.0}
 
 
-def test_the_hypergeometric_chances_are_scipys():
-    for heads, labelled, kept in ((48, 7, 17), (8, 8, 3), (10, 0, 4)):
-        expected = hypergeom(heads, labelled, kept).pmf(range(kept + 1))
-        assert hypergeometric(heads, labelled, kept) == pytest.approx(expected, abs=1e-12)
+def test_the_chance_of_labels_among_the_kept_is_hypergeometric():
+    labelled, kept = np.arange(48) < 7, np.arange(48) % 3 == 0
+    found, above, below = chance_of_more(labelled, kept.astype(float), np.random.default_rng(0))
+    expected = hypergeom(48, 7, 16)
+    assert found == 3 and above == pytest.approx(expected.sf(2), abs=0.02)
+    assert below == pytest.approx(expected.cdf(3), abs=0.02)
 
 
 def test_heads_with_roles_that_are_left_last_are_enriched(pruned):
     ask, asked = check("enriched", method=LAMBDAS[17], than="Dense")
     (part,) = ask(pruned)
     assert part.verdict == HOLDS and part.estimate == pytest.approx(100 * (7 / 17 - 7 / 48))
-    p = hypergeom(48, 7, 17).sf(6)
-    assert part.reason == f"7 of 17 kept, 7 of 48 in all, hypergeometric p = {p:.2g}"
+    told, p = part.reason.split("p = ")
+    assert told == "7 of 17 kept, 7 of 48 in all, permutation test, "
+    assert float(p) == pytest.approx(hypergeom(48, 7, 17).sf(6), abs=1e-3)
     assert sentence(pruned, asked) == (
         "Heads with a role in Dense are a larger share of those that λ = 0.02 keeps than of all"
     )
@@ -172,11 +209,15 @@ def test_enrichment_may_fail_or_stay_open(pruned, monkeypatch):
     assert empty.verdict == UNDECIDED and "no head is left" in empty.reason
 
 
-def test_enrichment_counts_seeds_together(results):
-    unit = heads_unit(results, seeds=(0, 1))
-    (part,) = check("enriched", method=LAMBDAS[6], than="Dense")[0](unit)
-    assert part.seeds == 2 and part.reason.startswith("12 of 12 kept")
-    assert float(part.reason.split("= ")[1]) == pytest.approx(hypergeom(48, 7, 6).pmf(6) ** 2, rel=0.05)
+@pytest.mark.parametrize("kind", ["enriched", "kept_are_higher"])
+def test_seeds_that_keep_the_same_heads_are_no_more_evidence_than_one(results, tmp_path, kind, monkeypatch):
+    monkeypatch.setattr("heads_unit.keep", lambda count, seed: keep(count, 0))
+    metric = {"metric": "rare_share"} if kind == "kept_are_higher" else {}
+    ask, _ = check(kind, method=LAMBDAS[30], than="Dense", **metric)
+    (three,) = ask(heads_unit(results, seeds=(0, 1, 2)))
+    (one,) = ask(heads_unit(type(results)(tmp_path / "one")))
+    assert (three.seeds, one.seeds) == (3, 1) and three.estimate == pytest.approx(one.estimate)
+    assert three.reason.split("p = ")[1] == one.reason.split("p = ")[1]
 
 
 @pytest.mark.parametrize(
@@ -201,13 +242,12 @@ def test_heads_that_are_kept_have_more_of_what_is_not_chance(pruned, metric, cou
     assert sentence(pruned, asked).endswith(told)
 
 
-def test_the_chance_of_the_greatest_lead_is_counted_over_all_patterns():
-    values = np.array([1.0, 2, 3, 10])
-    last = np.array([False, False, False, True])
-    estimate, above, below = chance_of_lead(values, [last], np.random.default_rng(0))
+def test_the_chance_of_the_greatest_lead_is_counted():
+    values, lead = np.array([1.0, 2, 3, 10]), np.array([-1, -1, -1, 3]) / 3
+    estimate, above, below = chance_of_more(values, lead, np.random.default_rng(0))
     assert (estimate, below) == (8.0, 1.0) and above == pytest.approx(1 / 4, abs=0.02)
-    twice, above, below = chance_of_lead(values, [last, ~last], np.random.default_rng(0))
-    assert twice == pytest.approx(0) and above == pytest.approx(10 / 16, abs=0.02), "six of 16 pairs lose"
+    nothing, above, below = chance_of_more(values, lead - lead, np.random.default_rng(0))
+    assert (nothing, above, below) == (0.0, 1.0, 1.0), "of patterns that are each other's opposite"
 
 
 def test_of_no_head_nothing_is_compared(pruned):
@@ -236,6 +276,13 @@ def test_roles_per_head_rise_as_heads_go(pruned):
     assert sentence(pruned, asked) == "Roles per head, mean over heads, is higher for λ = 0.1 than for Dense"
     (back,) = check("heads_greater", metric="functions", left="Dense", right=LAMBDAS[6])[0](pruned)
     assert back.verdict == FAILS
+
+
+def test_a_head_that_several_seeds_keep_counts_once(results, monkeypatch):
+    monkeypatch.setattr("heads_unit.keep", lambda count, seed: keep(count, 0))
+    unit = heads_unit(results, seeds=(0, 1, 2))
+    (part,) = check("heads_greater", metric="functions", left=LAMBDAS[6], right="Dense")[0](unit)
+    assert part.items == 6 and part.low > 0
 
 
 def test_positional_heads_are_confident(pruned):
@@ -317,6 +364,8 @@ def test_scores_agree_behind_the_first_layers(results, confidence, verdict):
     unit = scored(results, [RISING, RISING], [RISING[::-1], confidence])
     (part,) = CHECKS["scores_agree"](unit, AGREE)
     assert part.verdict == verdict and "p = " in part.reason
+    asked = "Relevance and Confidence put the heads of a layer in like orders behind layer 1"
+    assert (sentence(unit, AGREE), part.items) == (asked, 1) and basis(AGREE, part).startswith("1 layer, ")
 
 
 def test_scores_that_were_not_noted_leave_agreement_undecided(results):

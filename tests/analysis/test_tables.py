@@ -6,6 +6,7 @@ import pytest
 
 from reprune.analysis.formats import duration, plain, rounded
 from reprune.analysis.markup import latex, to_markdown
+from reprune.analysis.notes import origin_notes
 from reprune.analysis.table import build_table
 from reprune.analysis.tables import tidy, write_tables
 
@@ -155,6 +156,22 @@ def test_patterns_match_printed_patterns(results):
     unit = results.unit([WITH_PUBLISHED], published=published(rows=rows))
     cells = build_table(unit, WITH_PUBLISHED).lines[0].cells
     assert cells[1].measurement.value == 11.5
+
+
+def test_lines_in_print_that_no_row_stands_for_are_told_on_request(results):
+    rows = [
+        {"method": method, "model": "LLaMA-7B", "task": "wikitext2", "value": value}
+        for method, value in (("10 heads", 29.45), ("4 heads", 29.2), ("Dense", 29.6))
+    ]
+    results.add("λ = 1", LOSSES, published_as=["10 heads"])
+    results.add("Dense", LOSSES, method="dense", published_as=["Dense"])
+    whole = {**WITH_PUBLISHED, "published": {**WITH_PUBLISHED["published"], "whole": True}}
+    beside = "Taken for one another: λ = 1 beside 10 heads."
+    others = "In print beside no row, LLaMA-7B: 4 heads 29.20."
+    for spec, told in ((whole, [beside, others]), (WITH_PUBLISHED, [])):
+        unit = results.unit([spec], published=published(rows=rows, caption="C"))
+        notes = origin_notes(unit, spec, build_table(unit, spec))
+        assert [note for note in notes if note.startswith(("Taken", "In print"))] == told
 
 
 def test_a_skipped_row_is_visible_with_its_reason_in_every_format(written):

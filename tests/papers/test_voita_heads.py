@@ -7,6 +7,7 @@ import torch
 from translation_subject import HEADS, LAYERS, translation_subject, write_translator
 
 from reprune.calibration.sentences import batches, encode
+from reprune.data.parallel import Pair
 from reprune.evaluation.checkpoint_facts import measure_checkpoint
 from reprune.method import Target
 from reprune.models.checkpoint import load_model, save_model
@@ -81,6 +82,17 @@ def test_the_last_measurement_is_of_the_model_that_is_left(gated):
     assert subject.notes["gates"]["evaluations"][-1]["loss"] == pytest.approx(loss, rel=1e-4)
 
 
+def test_sentences_longer_than_the_model_has_positions_are_left_out(gated, paper, folder, tmp_path):
+    subject = translation_subject(folder, tmp_path / "store", 0)
+    positions = subject.model.config.max_position_embeddings
+    long = [Pair("the cat " * positions, "die Katze " * positions)]
+    subject.pairs["train"] = [*subject.pairs["train"], *long]
+    module = paper("voita_heads")
+    settings = module.Settings(**{**LEARNED, "max_length": 10 * positions})
+    module.VoitaHeads(settings, Target.of_heads(0)).compress(subject)
+    assert subject.notes["gates"]["losses"] == gated(max_length=positions).notes["gates"]["losses"]
+
+
 def test_a_larger_penalty_closes_more_heads(gated):
     weak, usual, strong = (
         sum(retained_heads(gated(penalty=penalty).model)["encoder"]) for penalty in (0.0, 0.005, 2.0)
@@ -110,6 +122,16 @@ def test_gates_everywhere_train_everything(gated, folder):
     assert {k: sum(v) for k, v in retained_heads(subject.model).items()} == subject.notes["gates"][
         "evaluations"
     ][-1]["open"]
+
+
+@pytest.mark.parametrize("kind", ["decoder", "cross"])
+def test_gates_on_one_attention_of_the_decoder_leave_the_others(gated, folder, kind):
+    subject, before = gated(gated=kind, penalty=0.05), load_model(folder)
+    assert list(subject.notes["heads"]["kept"]) == [kind]
+    assert subject.notes["penalty_in_code"] == pytest.approx(0.05 * 2)
+    left, whole = (retained_heads(model) for model in (subject.model, before))
+    assert sum(left[kind]) < sum(whole[kind])
+    assert {k: v for k, v in left.items() if k != kind} == {k: v for k, v in whole.items() if k != kind}
 
 
 def test_a_model_without_any_head_still_writes(gated):

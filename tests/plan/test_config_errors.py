@@ -145,6 +145,19 @@ IN_PAPER = {  # what is wrong: old text, new text, line and message
         "method: wanda, quantity: overlaps, at_least: 0.9}]}\nexperiments:",
         ":5: unknown quantity 'overlaps'; did you mean 'overlap'?",
     ),
+    "fact of which no more is allowed": (
+        "experiments:",
+        "claims:\n- {id: c, statement: s, source: t, checks: [{kind: greater, experiment: main, left: wanda, "
+        "right: wanda, protocol: perplexity-wanda, metric: perplexity, tasks: [wikitext2], "
+        "no_more: encoder_head}]}\nexperiments:",
+        ":5: unknown fact 'encoder_head'; did you mean 'encoder_heads'?",
+    ),
+    "fact of a table": (
+        "experiments:",
+        "tables: [{id: p, title: t, experiment: main, suite: perplexity, protocol: perplexity-wanda, "
+        "metric: perplexity, tasks: [wikitext2], facts: [param]}]\nexperiments:",
+        ":4: unknown fact 'param'; did you mean 'params'?",
+    ),
     "key of a table of shares": (
         "experiments:",
         "tables: [{id: p, kind: shares, title: t, experiment: main, tasks: [cc], metric: shares}]\n"
