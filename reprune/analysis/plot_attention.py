@@ -20,7 +20,7 @@ COLUMNS, LETTER = 2, 0.068
 """Panels beside each other; inches of a letter of the words on the axes."""
 MEASURES: dict[str, Callable[[float], str]] = {
     "positional": lambda value: f"{value:.0%} of maxima at one offset",
-    "syntactic": lambda value: f"{abs(100 * value):.0f} points {_side(value)} the best offset of a relation",
+    "syntactic": lambda value: f"{abs(100 * value):.0f} points {_side(value)} the best offset",
     "rare": lambda value: f"at the rarest token in {value:.0%} of sentences",
     "unknown": lambda value: f"confidence {value:.2f}",
 }

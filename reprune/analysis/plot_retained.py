@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from reprune.analysis import palette, style
 from reprune.analysis.heads import retained
-from reprune.analysis.labels import label_last
+from reprune.analysis.labels import label_ends
 from reprune.analysis.measurements import Measurement, Quantity, measure
 from reprune.analysis.plot_curve import BOX, bars, footnote, lost, subject, value_title
 from reprune.analysis.samples import Undecided
@@ -121,9 +121,6 @@ def _panel(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.minorticks_off()
     ends = good.sort_values("x").groupby("series", sort=False).tail(1)
-    label_last(
-        axes,
-        [(end.x, end.value, end.series, shades[end.series]) for end in ends.itertuples()],
-        (good.x.min(), good.x.max()),
-        [(level.value, level.label, palette.MUTED) for level in references.itertuples()],
-    )
+    levels = [(level.value, level.label, palette.MUTED) for level in references.itertuples()]
+    # All at the edge: beside its last point the name of a short line would cover the points of a longer one.
+    label_ends(axes, [*((end.value, end.series, shades[end.series]) for end in ends.itertuples()), *levels])

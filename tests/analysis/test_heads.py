@@ -103,7 +103,7 @@ def test_a_map_for_each_role_has_the_kept_weights(pruned):
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles == [
         "Positional: layer 2, head 4\n93% of maxima at one offset",
-        "Syntactic: layer 3, head 3\n31 points above the best offset of a relation",
+        "Syntactic: layer 3, head 3\n31 points above the best offset",
         "Nearest to rare words: layer 1, head 2\nat the rarest token in 28% of sentences",
         "Unknown: layer 6, head 8\nconfidence 0.42",
     ]
