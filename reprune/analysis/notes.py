@@ -152,9 +152,9 @@ def _published_notes(unit: Unit, spec: dict[str, Any], table: Table) -> list[str
 
 def _whole_notes(models: list[str], tables: list[dict[str, Any]], table: Table) -> list[str]:
     """Which printed line a row stands beside where their names differ, and the lines beside no row."""
-    beside = {line.row.label: stands_beside(tables, line.row, models) for line in table.lines}
-    pairs = [f"{label} beside {' and '.join(own)}" for label, own in beside.items() if set(own) - {label}]
-    taken = {method for own in beside.values() for method in own}
+    beside = [(line.row.label, stands_beside(tables, line.row, models)) for line in table.lines]
+    pairs = [f"{label} beside {' and '.join(own)}" for label, own in beside if set(own) - {label}]
+    taken = {method for _, own in beside for method in own}
     left = {
         model: [
             f"{printed['method']} {printed['value']:.{source['decimals']}f}"

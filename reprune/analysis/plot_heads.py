@@ -153,7 +153,9 @@ def _seeds(drawn: list[Drawn]) -> list[str]:
 
 def _panel(axes: Axes, one: Drawn, name: str, paint: Paint, numbered: bool, first: bool) -> None:
     for head in one.heads.itertuples():
-        _head(axes, head, paint(head) if head.kept else [])
+        # A removed head is pale and smaller.
+        side, shades = (0.88, paint(head)) if head.kept else (0.6, [palette.GRID])
+        _square(axes, head, side, shades)
         if numbered and head.functions > 1:
             _number(axes, head)
     layers, heads = one.heads.layer.max() + 1, one.heads["head"].max() + 1
@@ -175,14 +177,8 @@ def _panel(axes: Axes, one: Drawn, name: str, paint: Paint, numbered: bool, firs
         axes.set_ylabel("Layer", fontsize=9)
 
 
-def _head(axes: Axes, head: Any, shades: list[str]) -> None:
-    """A square in equal stripes of its shades; removed heads are pale and smaller."""
-    if not head.kept:
-        side = 0.6
-        corner = head.head - side / 2, head.layer - side / 2
-        axes.add_patch(Rectangle(corner, side, side, facecolor=palette.GRID, edgecolor="none"))
-        return
-    side = 0.88
+def _square(axes: Axes, head: Any, side: float, shades: list[str]) -> None:
+    """A square of that ``side`` at a head's place, in equal stripes of its shades."""
     for i, shade in enumerate(shades):
         corner = head.head - side / 2 + i * side / len(shades), head.layer - side / 2
         axes.add_patch(Rectangle(corner, side / len(shades), side, facecolor=shade, edgecolor="none"))

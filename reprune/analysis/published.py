@@ -5,6 +5,7 @@ Values are in the unit a metric is shown in: accuracies in percent.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,10 +38,9 @@ def published_tables(unit: Unit, spec: dict[str, Any]) -> list[dict[str, Any]]:
 
 def find_published(tables: list[dict[str, Any]], row: Row, model: str, task: str) -> Published | None:
     """The value printed for ``row``'s method and target under ``model`` on ``task``; the first match."""
-    for table in tables:
-        for printed in table["rows"]:
-            if printed["model"] == model and printed["task"] == task and _same_line(row, printed):
-                return Published(float(printed["value"]), table.get("decimals"), bool(table.get("decides")))
+    for table, printed in _lines_of(tables, row, [model]):
+        if printed["task"] == task:
+            return Published(float(printed["value"]), table.get("decimals"), bool(table.get("decides")))
     return None
 
 
@@ -61,8 +61,17 @@ def _same_line(row: Row, printed: dict[str, Any]) -> bool:
 
 def stands_beside(tables: list[dict[str, Any]], row: Row, models: list[str]) -> list[str]:
     """The printed lines of ``models`` that are taken for a row, by the names they have in print."""
-    lines = [printed for table in tables for printed in table["rows"] if printed["model"] in models]
-    return list(dict.fromkeys(printed["method"] for printed in lines if _same_line(row, printed)))
+    return list(dict.fromkeys(printed["method"] for _, printed in _lines_of(tables, row, models)))
+
+
+def _lines_of(
+    tables: list[dict[str, Any]], row: Row, models: list[str]
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each printed line of ``models`` that is this row, after its table."""
+    for table in tables:
+        for printed in table["rows"]:
+            if printed["model"] in models and _same_line(row, printed):
+                yield table, printed
 
 
 def other_models(unit: Unit, spec: dict[str, Any], rows: tuple[Row, ...]) -> list[str]:
