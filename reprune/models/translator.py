@@ -131,9 +131,13 @@ def _start_evenly(model: Any) -> None:
     Those that write into the residual stream are smaller by (8 N)^-1/4 for N encoder layers, DeepNet's gain
     for encoders (Wang et al. 2022, arXiv 2203.00555, Figure 2; without its scaled residuals, which Marian
     lacks). Before attention has learned to point it averages the sentence into every token; at gain 1 six
-    post-norm layers of that make all tokens alike, and training stalls.
+    post-norm layers of that make all tokens alike, and training stalls. Where heads have been removed, those
+    left start as in the whole projection, as under gates held at 0 and 1.
     """
     small = (8 * model.config.encoder_layers) ** -0.25
     for name, parameter in model.named_parameters():
         if parameter.ndim == 2 and "embed" not in name and "shared" not in name:
-            torch.nn.init.xavier_uniform_(parameter, gain=small if name.split(".")[-2] in WRITING else 1.0)
+            gain = small if name.split(".")[-2] in WRITING else 1.0
+            if "_attn." in name:
+                gain *= (sum(parameter.shape) / (2 * model.config.d_model)) ** 0.5
+            torch.nn.init.xavier_uniform_(parameter, gain=gain)

@@ -188,6 +188,19 @@ def test_weights_drawn_anew_are_all_others_and_of_the_same_shape(pruned):
     assert not torch.equal(weights(model)["model.shared.weight"], after["model.shared.weight"])
 
 
+def test_heads_left_start_as_in_the_whole_projection():
+    """One head of four: Glorot's bound is that of 32 x 32, as with the others' gates held at 0."""
+    whole, pruned = new_model(SMALL, 1), new_model(SMALL, 1)
+    remove_heads(pruned, {"encoder": torch.tensor([[1, 0, 0, 0], [0, 1, 0, 0]]).bool()})
+    draw_weights(pruned, 3)
+    for name, tensor in weights(pruned).items():
+        if "encoder.layers" in name and "self_attn" in name and name.endswith("weight"):
+            assert tensor.numel() > 0
+            assert tensor.abs().max().item() == pytest.approx(
+                weights(whole)[name].abs().max().item(), rel=0.03
+            )
+
+
 def test_drawn_anew_a_model_starts_as_a_new_one_does():
     """The same distribution: what is constant in one is so in the other, and the rest has its spread."""
     new, drawn = new_model(SMALL, 1), new_model(SMALL, 2)
