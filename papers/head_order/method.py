@@ -47,22 +47,25 @@ class HeadOrder(StructuralMethod):
         return super().supports(facts, target, settings)
 
     def compress(self, subject: Subject) -> None:
-        scores = torch.stack(self._scores(subject))
-        kept = highest(scores, self.target.n)
+        measured = {name: torch.stack(rows) for name, rows in self._measured(subject).items()}
+        kept = highest(measured["scores"], self.target.n)
         surgery.remove_heads(subject.model, {"encoder": kept})
-        subject.notes |= {"heads": {"kept": {"encoder": kept.tolist()}, "scores": scores.tolist()}}
+        told = {name: values.tolist() for name, values in measured.items()}
+        subject.notes |= {"heads": {"kept": {"encoder": kept.tolist()}, **told}}
 
-    def _scores(self, subject: Subject) -> Any:
-        """What every encoder head is worth: a row (heads,) for each layer."""
+    def _measured(self, subject: Subject) -> dict[str, Any]:
+        """What every encoder head is worth, a row (heads,) for each layer, and what is told beside it."""
         if self.settings.order == "random":
             counts = surgery.retained_heads(subject.model)["encoder"]
-            return [torch.rand(heads, generator=subject.generator) for heads in counts]
+            return {"scores": [torch.rand(heads, generator=subject.generator) for heads in counts]}
         pairs = subject.pairs["validation"][: self.settings.sentences]
         encoded = sentences.encode(subject.tokenizer, pairs, subject.model.config.max_position_embeddings)
         batches = sentences.batches(subject.model, encoded)
         measure = getattr(importance, self.settings.order)
         found = measure(subject.model, batches, ("encoder",))
-        return (found.absolute if self.settings.order == "relevance" else found)["encoder"]
+        if self.settings.order == "relevance":
+            return {"scores": found.absolute["encoder"], "signed": found.signed["encoder"]}
+        return {"scores": found["encoder"]}
 
 
 def highest(scores: Any, kept: int) -> Any:

@@ -110,6 +110,17 @@ def test_scores_are_those_of_the_dense_model_on_the_first_validation_sentences(o
     assert not torch.equal(told(subject)[1], told(ordered(5, order, sentences=12))[1])
 
 
+def test_signed_relevance_is_told_beside_the_absolute_one(ordered, folder):
+    """Sums that may cancel: never more than the layer's magnitudes, which add up to 1."""
+    subject, model = ordered(5, "relevance"), load_model(folder)
+    encoded = encode(subject.tokenizer, subject.pairs["validation"][:6], 40)
+    found = head_importance.relevance(model, batches(model, encoded))
+    signed = torch.tensor(subject.notes["heads"]["signed"])
+    torch.testing.assert_close(signed, torch.stack(found.signed["encoder"]), rtol=1e-4, atol=1e-6)
+    assert (signed.abs().sum(1) < 1 + 1e-5).all() and signed.min() < 0
+    assert "signed" not in ordered(5, "confidence").notes["heads"]
+
+
 def test_the_orders_differ(ordered):
     scores = [told(ordered(5, order))[1].flatten().argsort().tolist() for order in ORDERS]
     assert len({tuple(order) for order in scores}) == 4
