@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from reprune.calibration.sentences import readable
 from reprune.data.parallel import PARTS, Pair, pairs_hash, read_pairs
 from reprune.evaluation.translation import measure
 from reprune.models.checkpoint import load_model
@@ -79,8 +80,8 @@ def translated(folder: Path, pairs: list[Pair]) -> dict[str, Any]:
     Searched for and scored as protocol ``translation-voita`` does.
     """
     model = load_model(folder)
-    longest = min(LONGEST, model.config.max_position_embeddings)
-    found = measure(model, load_tokenizer(folder), pairs, {**SEARCH, "longest": longest})
+    search = {**SEARCH, "longest": readable(model, LONGEST)}
+    found = measure(model, load_tokenizer(folder), pairs, search)
     told = [found, *found["beside"]]
     return {row["metric"]: {key: row.get(key) for key in ("value", "stderr", "variant")} for row in told}
 
