@@ -163,9 +163,10 @@ class Grid:
                 place = (*at, "methods", i)
                 own = self._targets(paper, place, spec) if "targets" in spec else targets
                 drawn = overridden(calibration, self._value(paper, place, spec, "calibration", {}))
+                asked = self._value(paper, place, spec, "seeds", seeds)
                 spec = {**spec, "settings": self._settings(paper, place, spec)}
                 where = paper.where(*place)
-                rows += self._entry_rows(spec, where, model, own, drawn, mixture, seeds, suites, owner)
+                rows += self._entry_rows(spec, where, model, own, drawn, mixture, asked, suites, owner)
         return rows
 
     def _serving(self, targets: list[Target]) -> list[str]:

@@ -54,6 +54,11 @@ IN_PAPER = {  # what is wrong: old text, new text, line and message
         "    seed:",
         ":8: unknown key 'seed' in experiments.main; did you mean 'seeds'?",
     ),
+    "seeds of a method": (
+        "wanda]",
+        "{method: wanda, seeds: $dear}]",
+        ":10: seeds is '$dear', which the scale does not define; known: ",
+    ),
     "key of a method": (
         "wanda]",
         "{method: wanda, setings: {}}]",

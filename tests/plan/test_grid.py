@@ -99,6 +99,12 @@ def test_methods_without_calibration_run_once_whatever_the_seeds(experiment):
     assert [run.calibration is None for run in plan.runs.values()] == [True, True, False, False]
 
 
+def test_an_entry_may_have_seeds_of_its_own(experiment):
+    methods = "[wanda, {method: wanda, label: Dear, seeds: [1]}]"
+    plan = experiment(methods=methods, seeds="[0, 1]")
+    assert [(row.label, row.seed) for row in rows(plan)] == [("wanda", 0), ("wanda", 1), ("Dear", 1)]
+
+
 def test_each_model_draws_windows_by_its_own_tokenizer(experiment):
     plan = experiment(models="[tiny-llama, tiny-llama-gqa]", methods="[wanda]", seeds="[0]")
     assert sorted(c.model.name for c in plan.calibrations.values()) == ["tiny-llama", "tiny-llama-gqa"]
