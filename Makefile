@@ -29,11 +29,12 @@ lint: $(READY)
 compare: $(READY)
 	@$(RUN) reprune compare results/$(OUT)/records.csv results/reference/$(OUT)/records.csv
 
-# The small outputs of a run, kept in the repository for comparison; no rule reads them.
+# The small outputs of a run, kept in the repository for comparison; no rule reads them. What was kept of units that
+# this run has not stays.
 reference:
-	rm -rf results/reference/$(OUT)
 	mkdir -p results/reference/$(OUT)
 	cp results/$(OUT)/records.csv results/$(OUT)/report.txt results/$(OUT)/report.html results/reference/$(OUT)/
+	cd results/$(OUT) && for unit in */; do rm -rf ../reference/$(OUT)/$$unit; done
 	cd results/$(OUT) && tar -cf - --exclude='.*' $$(find * -name tables -o -name plots -o -name claims.json) \
 	  | tar -xf - -C ../reference/$(OUT)
 
