@@ -101,6 +101,7 @@ METRICS = {
     "confidence": Metric("Confidence", decimals=2),
     "positional_share": Metric("Queries at one offset", "%", 100.0, "points", 1, over="sentences"),
     "syntactic_margin": Metric("Lead over the best fixed offset on a relation", "%", 100.0, "points", 1),
+    "relations": Metric("Accuracy", "%", 100.0, "points", 1, higher_is_better=True, over="sentences"),
     "rare_share": Metric("Rarest token pointed at", "%", 100.0, "points", 1, over="sentences"),
     "two_rarest_share": Metric("One of the two rarest pointed at", "%", 100.0, "points", 1, over="sentences"),
 }

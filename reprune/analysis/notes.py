@@ -20,14 +20,15 @@ from reprune.analysis.provenance import (
     sources_of,
 )
 from reprune.analysis.published import published_tables, stands_beside
+from reprune.analysis.relations import relation_notes
 from reprune.analysis.shares import share_notes
 from reprune.analysis.table import Table
 from reprune.analysis.unit import Unit
 from reprune.analysis.wins import judged, win_notes
 from reprune.analysis.work import clock_notes, work_in_words
-from reprune.plan.grammar import COUNTS, SHARES, WIN_RATE
+from reprune.plan.grammar import COUNTS, RELATIONS, SHARES, WIN_RATE
 
-OF_KIND = {COUNTS: count_notes, SHARES: share_notes}  # of tables that no protocol measures
+OF_KIND = {COUNTS: count_notes, RELATIONS: relation_notes, SHARES: share_notes}
 UNLIKE = {
     "perplexity": {
         "stand-in": "{tasks}: other text stands in for the paper's, so this perplexity is not the quantity "
@@ -47,8 +48,10 @@ UNLIKE = {
 
 def reading_notes(unit: Unit, spec: dict[str, Any], table: Table) -> list[str]:
     """What a reader must know before using a number: errors, emphasis, other models, other text."""
-    if kind := spec.get("kind"):
-        told = win_notes(unit, spec["experiment"]) if kind == WIN_RATE else OF_KIND[kind](spec, table)
+    kind = spec.get("kind")
+    told = win_notes(unit, spec["experiment"]) if kind == WIN_RATE else []
+    told += OF_KIND[kind](spec, table) if kind in OF_KIND else []
+    if "metric" not in spec:
         return [*told, *_error_notes(table), *_other_model_notes(unit, spec, table)]
     return [
         *_error_notes(table),
@@ -63,8 +66,8 @@ def reading_notes(unit: Unit, spec: dict[str, Any], table: Table) -> list[str]:
 
 def origin_notes(unit: Unit, spec: dict[str, Any], table: Table) -> list[str]:
     """Where the numbers come from: published tables, text, protocol, calibration, model, basis."""
-    if kind := spec.get("kind"):
-        answered = _answer_notes(unit, spec) if kind == WIN_RATE else []
+    if "protocol" not in spec:
+        answered = _answer_notes(unit, spec) if spec["kind"] == WIN_RATE else []
         return [*_published_notes(unit, spec, table), *answered, *_model_notes(unit, table)]
     records = _records(unit, spec, table)
     return [

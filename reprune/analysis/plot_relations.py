@@ -1,4 +1,4 @@
-"""How well the best head finds each dependency, beside the best fixed offset (Voita et al. 2019, Table 1)."""
+"""A picture of how well the best head finds each dependency, beside the best fixed offset."""
 
 from __future__ import annotations
 
@@ -11,20 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from reprune.analysis import palette, style
-from reprune.analysis.heads import roles_of
+from reprune.analysis.relations import NAMES, accuracies
 from reprune.analysis.samples import Undecided
-from reprune.analysis.unit import Row, Unit
+from reprune.analysis.unit import Unit
 
-NAMES = {
-    "nsubj_dependent": "subject: verb → noun",
-    "nsubj_head": "subject: noun → verb",
-    "dobj_dependent": "object: verb → noun",
-    "dobj_head": "object: noun → verb",
-    "amod_dependent": "adjective: noun → adj.",
-    "amod_head": "adjective: adj. → noun",
-    "advmod_dependent": "adverb: verb → adverb",
-    "advmod_head": "adverb: adverb → verb",
-}
 LEFT, WIDTH, LINE, FOOT, LEGEND = 1.75, 4.0, 0.3, 0.55, 0.32
 
 
@@ -36,7 +26,7 @@ def draw_relations(unit: Unit, spec: dict[str, Any]) -> tuple[Figure, pd.DataFra
     rows = unit.select(spec["experiment"], spec["method"], spec.get("target"))
     if not rows:
         raise Undecided(f"no row is called '{spec['method']}'")
-    data = _accuracies(unit, spec, rows[0])
+    data = accuracies(unit, spec, spec["task"], rows[0])
     if data.empty:
         raise Undecided(f"{rows[0].name}: no relation had enough instances")
     figure = style.new_figure(
@@ -60,45 +50,6 @@ def _best_of(data: pd.DataFrame) -> str:
         f"Bars: ± standard error over sentences. Best of {int(data.heads.max())} heads, which favours heads "
         "a little; n: dependencies of that kind"
     )
-
-
-def _accuracies(unit: Unit, spec: dict[str, Any], row: Row) -> pd.DataFrame:
-    """A line for each relation and direction with a known accuracy."""
-    run = row.runs[0]
-    heads = roles_of(unit, row, run, spec["protocol"], spec["task"])
-    records = unit.records_of(run.run_id)
-    records = records[(records.protocol_name == spec["protocol"]) & (records.task == spec["task"])]
-    told = records.set_index("metric").value.astype(float)
-    lines = []
-    for name in NAMES:
-        shares = heads.get(f"{name}_share", pd.Series(dtype=float)).dropna()
-        if shares.empty:
-            continue
-        layer, head = shares.idxmax()
-        lines.append(
-            {
-                "label": row.label,
-                "model": row.model,
-                "relation": name,
-                "accuracy": shares.max(),
-                "stderr": heads.at[(layer, head), f"{name}_share_stderr"],
-                "baseline": told[f"{name}_baseline"],
-                "instances": _instances(unit, spec, run.run_id, name),
-                "syntactic": bool(heads.at[(layer, head), name]),
-                "layer": layer,
-                "head": head,
-                "heads": len(heads),
-                "run_id": run.run_id,
-            }
-        )
-    return pd.DataFrame(lines)
-
-
-def _instances(unit: Unit, spec: dict[str, Any], run_id: str | None, name: str) -> int | None:
-    for protocol, by_task in unit.notes.get(str(run_id), {}).get("measured", {}).items():
-        if protocol.split("@")[0] == spec["protocol"]:
-            return by_task[spec["task"]]["functions"][name]["instances"]
-    return None
 
 
 def _panel(axes: Axes, data: pd.DataFrame) -> None:

@@ -72,11 +72,11 @@ def build_table(unit: Unit, spec: dict[str, Any]) -> Table:
     """The table a paper declares, every row of its experiment or its own included, in the order there."""
     values = values_of(unit, spec)
     rows = values.rows
-    columns = (*_own(spec, values), *_published(unit, spec, values), *_facts(unit, spec, rows))
+    columns = (*_own(values), *_published(unit, spec, values), *_facts(unit, spec, rows))
     read = [[column.read(row) for column in columns] for row in rows]
     problems: dict[str, str] = {}
-    best = _best(rows, columns, read, values.higher)
-    heads, texts = _heads(unit, rows)
+    best = set() if values.higher is None else _best(rows, columns, read, values.higher)
+    heads, texts = _heads(unit, rows, values.first)
     lines = []
     for i, (row, text, measured) in enumerate(zip(rows, texts, read, strict=True)):
         cells = tuple(Cell(m, (i, j) in best, _mark(m, problems)) for j, m in enumerate(measured))
@@ -84,17 +84,17 @@ def build_table(unit: Unit, spec: dict[str, Any]) -> Table:
     return Table(spec["id"], spec["title"], heads, columns, tuple(lines), problems)
 
 
-def _own(spec: dict[str, Any], values: Values) -> list[Column]:
+def _own(values: Values) -> list[Column]:
     return [
         Column(values.kind, values.group, values.title(task), task, partial(values.of, task))
-        for task in spec["tasks"]
+        for task in values.tasks
     ]
 
 
 def _published(unit: Unit, spec: dict[str, Any], values: Values) -> list[Column]:
     """Columns for the rows' own models and the difference to them, then one group per other model."""
     tables = published_tables(unit, spec)
-    tasks = [*spec["tasks"], *spec.get("published", {}).get("tasks", [])]
+    tasks = [*values.tasks, *spec.get("published", {}).get("tasks", [])]
     beside = (
         ("published", "Published", _value),
         ("difference", f"{values.kind.capitalize()} − published", _difference),
@@ -169,18 +169,18 @@ def _fact(unit: Unit, spec: dict[str, Any], name: str, rows: tuple[Row, ...], ro
     return Measurement("ok", value * shown.factor, decimals=shown.decimals)
 
 
-def _heads(unit: Unit, rows: tuple[Row, ...]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Headings and texts of the leading columns; all but the first only where they tell rows apart."""
+def _heads(unit: Unit, rows: tuple[Row, ...], first: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Headings and texts of the leading columns; all but the ``first`` only where they tell rows apart."""
     texts = {
-        "Method": [row.label for row in rows],
+        first: [row.label for row in rows],
         "Target": [row.target for row in rows],
         "Model": [unit.model_title(row.model) for row in rows],
         "Recovery": [_recovery(row) for row in rows],
         "Settings": [", ".join(f"{key} {value}" for key, value in row.settings.items()) for row in rows],
     }
-    alike = len(set(zip(texts["Method"], texts["Target"], texts["Model"], strict=True))) < len(rows)
+    alike = len(set(zip(texts[first], texts["Target"], texts["Model"], strict=True))) < len(rows)
     shown = {
-        "Method": True,
+        first: True,
         "Target": len({row.target for row in rows if not row.dense}) > 1,
         "Model": len({row.model for row in rows}) > 1,
         "Recovery": len({_recovery(row) for row in rows if not row.dense}) > 1,

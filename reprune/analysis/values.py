@@ -10,27 +10,31 @@ from typing import Any
 from reprune.analysis.measurements import Measurement, Quantity, measure
 from reprune.analysis.names import COUNT_TITLES, metric_heading, task_title
 from reprune.analysis.published import published_tables
+from reprune.analysis.relations import COLUMNS, relations
 from reprune.analysis.shares import shares
 from reprune.analysis.unit import Row, Unit
 from reprune.analysis.wins import heading, win_rate_of, winners
 from reprune.models.counts import Shape, macs, memory_mib, parameters
-from reprune.plan.grammar import COUNTS, SHARES, WIN_RATE
+from reprune.plan.grammar import COUNTS, RELATIONS, SHARES, WIN_RATE
 
 
 @dataclass(frozen=True)
 class Values:
     """The rows of a table with ``of(task, row)``, its own number for a row in the unit shown.
 
-    ``kind`` is that of its columns, measured or counted, ``group`` the heading above them, ``title`` gives
-    that of a task's column. ``higher`` says whether more is better.
+    ``kind`` is that of its columns, measured or counted, ``tasks`` are what they hold, ``group`` the heading
+    above them, ``title`` gives that of a task's column, ``first`` that of the rows' labels. ``higher`` says
+    whether more is better, None where rows are not rivals.
     """
 
     kind: str
+    tasks: tuple[str, ...]
     rows: tuple[Row, ...]
     group: str
     title: Callable[[str], str]
     of: Callable[[str, Row], Measurement]
-    higher: bool = False
+    higher: bool | None = None
+    first: str = "Method"
 
 
 def values_of(unit: Unit, spec: dict[str, Any]) -> Values:
@@ -42,6 +46,7 @@ def _measured(unit: Unit, spec: dict[str, Any]) -> Values:
     higher = unit.higher_is_better(spec["metric"])
     return Values(
         "measured",
+        tuple(spec["tasks"]),
         unit.rows(spec["experiment"]),
         f"{metric_heading(spec['metric'])} {'↑' if higher else '↓'}",
         task_title,
@@ -59,7 +64,12 @@ def _counted(unit: Unit, spec: dict[str, Any]) -> Values:
         return Measurement("ok", value, decimals=_decimals(tables, task))
 
     return Values(
-        "counted", tuple(held), "From the configuration", lambda task: COUNT_TITLES[task].heading, of
+        "counted",
+        tuple(spec["tasks"]),
+        tuple(held),
+        "From the configuration",
+        lambda task: COUNT_TITLES[task].heading,
+        of,
     )
 
 
@@ -72,13 +82,27 @@ def _drawn(unit: Unit, spec: dict[str, Any]) -> Values:
             return measure(unit, row, lost)
         return held[row].get(domain, Measurement("missing", reason="no domain of the mixture"))
 
-    return Values("counted", tuple(held), metric_heading(SHARES), task_title, of)
+    return Values("counted", tuple(spec["tasks"]), tuple(held), metric_heading(SHARES), task_title, of)
+
+
+def _pointed(unit: Unit, spec: dict[str, Any]) -> Values:
+    held = relations(unit, spec)
+    return Values(
+        "measured",
+        tuple(COLUMNS),
+        tuple(held),
+        metric_heading(RELATIONS),
+        COLUMNS.__getitem__,
+        lambda task, row: held[row][task],
+        first="Relation",
+    )
 
 
 def _won(unit: Unit, spec: dict[str, Any]) -> Values:
     experiment = spec["experiment"]
     return Values(
         "measured",
+        tuple(spec["tasks"]),
         winners(unit, experiment),
         heading(unit, experiment),
         str,
@@ -90,6 +114,7 @@ def _won(unit: Unit, spec: dict[str, Any]) -> Values:
 KINDS: dict[str | None, Callable[[Unit, dict[str, Any]], Values]] = {
     None: _measured,
     COUNTS: _counted,
+    RELATIONS: _pointed,
     SHARES: _drawn,
     WIN_RATE: _won,
 }

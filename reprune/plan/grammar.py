@@ -42,6 +42,9 @@ SHARES = "shares"
 
 Over its rows stand the proportions that training began with, printed ``start_as``."""
 
+RELATIONS = "relations"
+"""The ``kind`` of a table, and of a plot, of how well the best head of a row finds each dependency."""
+
 WIN_RATE = "win_rate"
 """The ``kind`` of a table and of a check of the comparisons that a judge made of two rows' answers."""
 
@@ -51,6 +54,7 @@ AGAINST = "against "
 TABLES: dict[str | None, Keys] = {
     None: _keys("id title experiment suite protocol metric tasks", "published facts variant"),
     SHARES: _keys("id title kind experiment tasks", "published start_as"),
+    RELATIONS: _keys("id title kind experiment protocol tasks method", "published target"),
     WIN_RATE: _keys("id title kind experiment tasks", "published"),
 }
 TABLE_PUBLISHED = _keys("tables models", "tasks whole")
@@ -117,7 +121,7 @@ PLOTS: dict[str, Keys] = {
     "masks": _keys("id kind title experiment method", "target"),
     "heads": _keys("id kind title experiment protocol task reference", "roles degree rows"),
     "attention": _keys("id kind title experiment protocol task method", "target"),
-    "relations": _keys("id kind title experiment protocol task method", "target"),
+    RELATIONS: _keys("id kind title experiment protocol task method", "target"),
     "retained": _keys("id kind title experiment series", "protocol task variant reference", "metric setting"),
 }
 

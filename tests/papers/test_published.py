@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from reprune.plan.grammar import COUNTS
+from reprune.analysis.relations import COLUMNS, NAMES
+from reprune.plan.grammar import COUNTS, RELATIONS
 
 PAPERS = Path(__file__).parents[2] / "papers"
 PUBLISHED = {file.parent.name: file for file in sorted(PAPERS.glob("*/published.yaml"))}
@@ -60,7 +61,8 @@ def test_every_table_that_shows_published_numbers_names_them_rightly(paper):
             models = {row["model"] for row in printed["rows"]}
             assert models & set(spec["published"]["models"]), f"{spec['id']}: {name} is about {models}"
             tasks = {row["task"] for row in printed["rows"]}
-            shown = {*spec["tasks"], *spec["published"].get("tasks", [])}
+            own = COLUMNS if spec.get("kind") == RELATIONS else spec["tasks"]
+            shown = {*own, *spec["published"].get("tasks", [])}
             assert tasks & shown, f"{spec['id']} shows nothing of {name}, which has {tasks}"
 
 
@@ -76,6 +78,13 @@ def test_every_label_that_is_printed_is_found(paper):
     for table in (table for table in declared.get("tables", []) if table.get("kind") == COUNTS):
         named = {label for row in table["rows"] for label in row.get("published_as", [row["label"]])}
         assert named <= printed, f"{table['id']}: {named - printed}"
+
+
+def test_every_relation_of_the_paper_is_printed_as_the_table_calls_it():
+    rows = tables("voita_heads")["table1"]["rows"]
+    printed = {(row["method"], row["task"]) for row in rows}
+    assert printed == {(name, task) for name in NAMES.values() for task in COLUMNS}
+    assert len(rows) == 2 * len(printed), "of each of the two models"
 
 
 def test_averages_of_grasp_are_those_of_their_tasks():
