@@ -173,7 +173,7 @@ class Inputs:
             folder = self.mirror or Path()
             hashes = [file_hash(folder / f) if (folder / f).is_file() else None for f in _files(spec)]
             if "files" in spec:
-                return {**spec, "sha256": hashes}, f"mirror:{_files(spec)[0]}", folder
+                return {**spec, "sha256": hashes}, f"mirror:{_together(_files(spec))}", folder
             return {**spec, "sha256": hashes[0]}, f"mirror:{spec['file']}", folder / spec["file"]
         if kind == "package":
             package = self.data.data["packages"].get(spec["package"], {})
@@ -279,6 +279,12 @@ class Inputs:
 def _files(spec: dict[str, Any]) -> list[str]:
     """The files of a mirror's source."""
     return list(spec["files"].values()) if "files" in spec else [spec["file"]]
+
+
+def _together(files: list[str]) -> str:
+    """One name for files: how all of them begin, or each in turn."""
+    start = os.path.commonprefix(files)
+    return f"{start}*" if start and len(files) > 1 else ", ".join(files)
 
 
 def hub_cached(kind: str, identifier: str) -> bool:

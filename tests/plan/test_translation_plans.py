@@ -90,6 +90,20 @@ def test_anything_else_is_no_number_of_heads(complaints, value):
     assert "expected how many are to stay, such as 10, or 'learned'" in line
 
 
+def test_parallel_text_of_several_files_is_called_by_how_their_names_begin(project, translated, tmp_path):
+    for part in ("train", "val", "test"):
+        (tmp_path / f"pairs_{part}.jsonl.gz").write_bytes(b"text")
+    files = "{train: pairs_train.jsonl.gz, validation: pairs_val.jsonl.gz, test: pairs_test.jsonl.gz}"
+    counts = "{train: 1, validation: 1, test: 1}"
+    mirrored = f"    mirror: {{files: {files}, columns: [en, xx], pairs: {counts}, fit: stand-in}}\n"
+    made = "    made: {pairs: {train: 400, validation: 24, test: 24}"
+    project.edit("config/data.yaml", made, mirrored + made)
+    project.edit("config/scales/smoke.yaml", "sources: [made]", "sources: [mirror, made]")
+    translated("some")
+    (text,) = project.plan(mirror=str(tmp_path)).parallel.values()
+    assert (text.label, len(text.content["mirror"]["sha256"])) == ("mirror:pairs_*", 3)
+
+
 def test_a_run_reads_the_parallel_text_of_its_model(translated):
     plan = translated("some", seeds="[0, 1]")
     first, second = plan.runs.values()
