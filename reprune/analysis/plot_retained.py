@@ -20,7 +20,7 @@ from reprune.analysis.statistics import stderr_of_mean
 from reprune.analysis.unit import Row, Unit
 
 MARGIN = 0.03  # of the largest number of heads, below none, so that its marker is whole
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+MARKERS = ("o", "s", "^", "D", "v", "p", "X", "P")
 
 
 def draw_retained(unit: Unit, spec: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
