@@ -39,7 +39,7 @@ def main() -> None:
     options = arguments(__doc__.splitlines()[0], more=more)
     plan = plan_with_inputs(options.scale, UNIT)
     from reprune.data.parallel import read_pairs
-    from reprune.evaluation.translation import BATCH_TOKENS, Search, evenly, translate
+    from reprune.evaluation.translation import BATCH_TOKENS, SUITE, Search, evenly, translate
     from reprune.models.checkpoint import load_model
     from reprune.models.folder import load_tokenizer
 
@@ -47,7 +47,8 @@ def main() -> None:
     folder = MODELS / run.model.id
     pairs = read_pairs(PARALLEL / f"{run.model.parallel.id}.parquet", "test")
     sources = [pair.source for pair in evenly(pairs, options.sentences)]
-    tokenizer, search = load_tokenizer(folder), Search(beams=4, length_penalty=0.6, longest=200)
+    protocol = next(suite.content for suite in run.suites if suite.suite == SUITE)
+    tokenizer, search = load_tokenizer(folder), Search(*(protocol[name] for name in Search._fields))
     dense, few = load_model(folder), pruned(folder, options.heads)
     ways = {
         "batches": (dense, BATCH_TOKENS),

@@ -26,7 +26,7 @@ def draw_relations(unit: Unit, spec: dict[str, Any]) -> tuple[Figure, pd.DataFra
     rows = unit.select(spec["experiment"], spec["method"], spec.get("target"))
     if not rows:
         raise Undecided(f"no row is called '{spec['method']}'")
-    data = accuracies(unit, spec, spec["task"], rows[0])
+    data = accuracies(unit, rows[0], spec["protocol"], spec["task"])
     if data.empty:
         raise Undecided(f"{rows[0].name}: no relation had enough instances")
     figure = style.new_figure(

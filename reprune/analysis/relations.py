@@ -30,15 +30,15 @@ COLUMNS = {"best_head": "Best head", "best_offset": "Best fixed offset"}
 METRIC = metric_of(RELATIONS)
 
 
-def accuracies(unit: Unit, spec: dict[str, Any], task: str, row: Row) -> pd.DataFrame:
+def accuracies(unit: Unit, row: Row, protocol: str, task: str) -> pd.DataFrame:
     """A line for each relation and direction that a row's first run has a known accuracy of.
 
     Raises :class:`Undecided` if no roles of heads were measured.
     """
     run = row.runs[0]
-    heads = roles_of(unit, row, run, spec["protocol"], task)
+    heads = roles_of(unit, row, run, protocol, task)
     records = unit.records_of(run.run_id)
-    records = records[(records.protocol_name == spec["protocol"]) & (records.task == task)]
+    records = records[(records.protocol_name == protocol) & (records.task == task)]
     told = records.set_index("metric").value.astype(float)
     lines = []
     for name in NAMES:
@@ -54,7 +54,7 @@ def accuracies(unit: Unit, spec: dict[str, Any], task: str, row: Row) -> pd.Data
                 "accuracy": shares.max(),
                 "stderr": heads.at[(layer, head), f"{name}_share_stderr"],
                 "baseline": told[f"{name}_baseline"],
-                "instances": _instances(unit, spec["protocol"], task, run.run_id, name),
+                "instances": _instances(unit, protocol, task, run.run_id, name),
                 "syntactic": bool(heads.at[(layer, head), name]),
                 "layer": layer,
                 "head": head,
@@ -73,16 +73,22 @@ def _instances(unit: Unit, protocol: str, task: str, run_id: str | None, name: s
 
 
 def relations(unit: Unit, spec: dict[str, Any]) -> dict[Row, dict[str, Measurement]]:
-    """The numbers of a table by :data:`COLUMNS`, for each relation and direction of ``method``'s rows."""
+    """The numbers of a table by :data:`COLUMNS`, for each relation and direction of ``method``'s rows.
+
+    Raises ValueError if no row has that label.
+    """
     held = {}
-    (task,) = spec["tasks"]
-    for row in unit.select(spec["experiment"], spec["method"], spec.get("target")):
+    (task,), protocol = spec["tasks"], spec["protocol"]
+    rows = unit.select(spec["experiment"], spec["method"], spec.get("target"))
+    if not rows:
+        raise ValueError(f"table {spec['id']}: no row is called '{spec['method']}'")
+    for row in rows:
         try:
-            found = accuracies(unit, spec, task, row)
+            found = accuracies(unit, row, protocol, task)
             known = {} if found.empty else found.set_index("relation").to_dict("index")
             lost = Measurement("missing", reason="too few instances of the relation")
         except Undecided:
-            known, lost = {}, measure(unit, row, Quantity(spec["protocol"], "labelled_heads", task))
+            known, lost = {}, measure(unit, row, Quantity(protocol, "labelled_heads", task))
         for name, title in NAMES.items():
             held[_line(row, title)] = _told(known[name]) if name in known else dict.fromkeys(COLUMNS, lost)
     return held

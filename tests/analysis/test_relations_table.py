@@ -98,3 +98,8 @@ def test_a_relation_with_too_few_instances_says_so(results):
     table = build_table(results.unit(published=[PUBLISHED]), SPEC)
     assert cells(table, "advmod_head")["Accuracy (%)", "Best head"] is None
     assert [*table.problems.values()] == ["missing: too few instances of the relation"]
+
+
+def test_a_label_that_no_row_has_is_refused_and_not_an_empty_table(results):
+    with pytest.raises(ValueError, match="table relations: no row is called 'Dens'"):
+        build_table(unit_of(results), {**SPEC, "method": "Dens"})
